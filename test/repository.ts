@@ -1,0 +1,48 @@
+/** `npm run check`: rules about the files of this repository that no compiler or linter knows. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+const problems: string[] = [];
+const tracked = execFileSync('git', ['ls-files', '-z'], { encoding: 'utf8' }).split('\0').filter(Boolean);
+
+if (/"resolved": "http/.test(readFileSync('package-lock.json', 'utf8'))) {
+  problems.push('package-lock.json names a registry; see CONTRIBUTING.md on adding a dependency');
+}
+
+/** Who may import whom (docs/architecture.md). `types` stands for `import type`. */
+const FORBIDDEN: { from: RegExp; to: RegExp; types: boolean; why: string }[] = [
+  { from: /^fly\//, to: /^(?!fly\/)/, types: true, why: 'fly/ imports nothing of ours' },
+  {
+    from: /^controller\//,
+    to: /^(local|client|image)\//,
+    types: true,
+    why: 'controller/ is pointed at others by URLs',
+  },
+  {
+    from: /^image\//,
+    to: /^(?!image\/|controller\/agents\/wire\.ts)/,
+    types: true,
+    why: 'the agent shares the wire types only',
+  },
+  { from: /^client\//, to: /^(?!client\/)/, types: false, why: 'client/ takes types only from elsewhere' },
+  {
+    from: /^local\/(fly|supabase|egress|stack)\//,
+    to: /^controller\//,
+    types: false,
+    why: 'a stand-in knows no controller',
+  },
+];
+for (const file of tracked.filter((name) => /^(fly|controller|image|client|local)\/.*\.ts$/.test(name))) {
+  const text = readFileSync(file, 'utf8');
+  for (const match of text.matchAll(/^(?:import|export)\s+(type\s)?[^'"]*?from '(\.{1,2}\/[^']+)'/gms)) {
+    const target = new URL(match[2]!, `file:///${file}`).pathname.slice(1);
+    for (const rule of FORBIDDEN) {
+      if (rule.from.test(file) && rule.to.test(target) && (rule.types || !match[1])) {
+        problems.push(`${file} imports ${target}: ${rule.why}`);
+      }
+    }
+  }
+}
+
+for (const problem of problems) process.stderr.write(`${problem}\n`);
+process.exit(problems.length > 0 ? 1 : 0);
