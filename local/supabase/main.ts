@@ -1,0 +1,57 @@
+import { parseArgs } from 'node:util';
+import { startLocalSupabase } from './server.ts';
+
+const USAGE = 'usage: node local/supabase/main.ts --state-dir DIR [--port N] [--tethered] [--throw-away]';
+
+const { values } = parseArgs({
+  options: {
+    'state-dir': { type: 'string' },
+    port: { type: 'string', default: '0' },
+    /** Ends when stdin closes: with the process that started it, however that one ends. */
+    tethered: { type: 'boolean', default: false },
+    /** For tests: a power cut may lose the database's data. */
+    'throw-away': { type: 'boolean', default: false },
+  },
+});
+const stateDir = values['state-dir'];
+const port = Number(values.port);
+if (!stateDir) fail(`--state-dir is missing\n${USAGE}`);
+if (!Number.isInteger(port) || port < 0 || port > 65_535)
+  fail(`--port ${values.port} is no port number\n${USAGE}`);
+
+// Asked to stop while still starting: Postgres is stopped as soon as it is up.
+let stop = (): void => {
+  stopAsked = true;
+};
+let stopAsked = false;
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop());
+if (values.tethered) process.stdin.resume().once('close', () => stop());
+
+const supabase = await startLocalSupabase({
+  stateDir,
+  port,
+  throwAway: values['throw-away'],
+  log: (line) => console.error(line),
+}).catch((error: Error) => fail(`local Supabase did not start: ${error.message}`));
+let stopping = false;
+stop = () => {
+  if (stopping) return;
+  stopping = true;
+  supabase.close().then(
+    () => process.exit(0),
+    (error: Error) => fail(`local Supabase did not stop cleanly: ${error.message}`),
+  );
+};
+void supabase.exited.then(({ code, signal }) => {
+  if (!stopping) fail(`Postgres ended by itself (${signal ?? `code ${code}`})`);
+});
+if (stopAsked) stop();
+else {
+  console.error(`local Supabase (a stand-in, not Supabase) on ${supabase.url}`);
+  console.log(JSON.stringify({ ready: true, url: supabase.url, secretKeyFile: supabase.secretKeyFile }));
+}
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(1);
+}
