@@ -1,0 +1,70 @@
+/**
+ * What runs behind local Fly's API. An engine knows processes, not Fly: states, events, restarts, rate limits and
+ * `auto_destroy` are the API's business.
+ */
+export interface Engine {
+  readonly name: 'namespaces' | 'simulated' | 'docker';
+  /** What this host gives and what it lacks, in sentences for a person; printed when local Fly starts. */
+  report(): EngineReport;
+  /** Whether `config.image` can be run; the reason where it can't. Asked at create. */
+  resolveImage(image: string): Promise<{ digest: string } | { error: string }>;
+  /** Boots the machine with a fresh root file system. Rejects with `EngineError` when it can't be booted. */
+  start(spec: MachineSpec): Promise<RunningMachine>;
+  /** Drops all that is kept on disk for the machine. Nothing of it may run any more. Safe to repeat. */
+  discard(machineId: string): Promise<void>;
+  /** Kills every machine and waits until nothing of them is left. */
+  close(): Promise<void>;
+}
+
+export interface EngineReport {
+  summary: string;
+  lacks: string[];
+}
+
+export interface MachineSpec {
+  /** Fly's machine id: 14 hex digits. */
+  id: string;
+  app: string;
+  name: string;
+  image: string;
+  /** `config.env`, the app's secrets and Fly's own variables, merged. */
+  env: Record<string, string>;
+  /** Replaces the image's own entry point where given (`init.exec`). */
+  exec?: string[];
+  guest: { cpu_kind: 'shared' | 'performance'; cpus: number; memory_mb: number };
+}
+
+export interface RunningMachine {
+  /** Settles once when the machine's main process has ended and nothing of the machine runs any more. */
+  readonly exited: Promise<MachineExit>;
+  /** To the main process, e.g. `SIGTERM`. SIGKILL ends the machine at once. */
+  signal(signal: string): Promise<void>;
+  /** Runs a command as root of the machine. Rejects with `EngineError('exec_timeout')` at the deadline. */
+  exec(request: { command: string[]; stdin?: string; timeoutMs: number }): Promise<MachineExecResult>;
+  /** Absent where the engine can't. Suspending keeps memory. */
+  suspend?(): Promise<void>;
+  resume?(): Promise<void>;
+}
+
+export interface MachineExit {
+  /** As a shell would say it: 128 + signal number for a signal. */
+  exit_code: number;
+  signal: string | null;
+  oom_killed: boolean;
+}
+
+export interface MachineExecResult {
+  exit_code: number;
+  exit_signal: number;
+  stdout: string;
+  stderr: string;
+}
+
+export class EngineError extends Error {
+  override readonly name = 'EngineError';
+  readonly code: 'unsupported_host' | 'image_not_found' | 'boot_failed' | 'exec_timeout' | 'not_running';
+  constructor(code: EngineError['code'], message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

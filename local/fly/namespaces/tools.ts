@@ -1,0 +1,62 @@
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import { EngineError } from '../engine.ts';
+
+const FOLDERS = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+
+/** What is needed, and the Debian package that has it. */
+const NEEDED = {
+  unshare: 'util-linux',
+  nsenter: 'util-linux',
+  setpriv: 'util-linux',
+  prlimit: 'util-linux',
+  mount: 'mount',
+  umount: 'mount',
+  pivot_root: 'util-linux',
+  sh: 'dash',
+  env: 'coreutils',
+  cp: 'coreutils',
+  rm: 'coreutils',
+  chown: 'coreutils',
+} as const;
+
+/** Done without where the host has none; the report says what is lost. */
+const WELCOME = ['taskset', 'ip', 'perl', 'hostname'] as const;
+
+export type Tools = Record<keyof typeof NEEDED, string> & Partial<Record<(typeof WELCOME)[number], string>>;
+
+/** Environment of every host tool: nothing of the caller's, so that no `LD_PRELOAD` or locale reaches a root shell. */
+export const TOOL_ENV = { PATH: FOLDERS.join(':'), LC_ALL: 'C' };
+
+/** Absolute paths of the host's tools. Throws `unsupported_host` that names every missing one. */
+export function findTools(folders = FOLDERS): Tools {
+  const which = (name: string) => folders.map((folder) => join(folder, name)).find(isExecutable);
+  const missing = Object.entries(NEEDED).filter(([name]) => !which(name));
+  if (missing.length > 0) {
+    const names = missing.map(([name, pack]) => `${name} (package ${pack})`).join(', ');
+    throw new EngineError(
+      'unsupported_host',
+      `The namespaces engine needs ${names}, not found in ${folders.join(':')}`,
+    );
+  }
+  const entries = [...Object.keys(NEEDED), ...WELCOME].map((name) => [name, which(name)]);
+  return Object.fromEntries(entries.filter(([, path]) => path)) as Tools;
+}
+
+/** Shell words that bring the loopback interface of a new network namespace up; `undefined` where no tool can. */
+export function loopbackUp(tools: Tools): string | undefined {
+  if (tools.ip) return `${tools.ip} link set lo up`;
+  // SIOCSIFFLAGS with IFF_UP on `lo`.
+  const script =
+    'use Socket; socket(S,AF_INET,SOCK_DGRAM,0); ioctl(S,0x8914,pack("a16s x22","lo",1)) or die $!';
+  return tools.perl && `${tools.perl} -e '${script}'`;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,81 @@
+import { parseArgs } from 'node:util';
+
+/** A mistake of whoever starts local Fly, in words for them. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+export interface MainOptions {
+  engine: 'namespaces' | 'simulated';
+  stateDir: string;
+  port: number;
+  token: string;
+  /** Folder bound into every machine: the machines' way to the controller. */
+  gatewayDir?: string;
+  /** Image reference to the folder that it is made of. */
+  images: Record<string, string>;
+  rateLimits: boolean;
+  /** End when stdin closes: whoever started this is gone. */
+  tethered: boolean;
+}
+
+export const usage = `Usage: FLY_API_TOKEN=… node local/fly/main.ts --state-dir DIR [options]
+  --state-dir DIR     where machines are kept; one local Fly at a time
+  --engine NAME       namespaces (default) or simulated
+  --port N            default 0: any free port
+  --gateway-dir DIR   folder bound into every machine: its way to the controller
+  --image REF=DIR     an image that machines may be made of; repeatable
+  --no-rate-limits    without Fly's limits of 1 call a second per action and machine
+  --tethered          end when stdin closes`;
+
+/** Flags and `FLY_API_TOKEN` (never a flag: command lines are public). Throws `UsageError` naming the flag. */
+export function parseMainOptions(args: string[], env: Record<string, string | undefined>): MainOptions {
+  const values = parseFlags(args);
+  const token = env.FLY_API_TOKEN;
+  if (!token) throw new UsageError('FLY_API_TOKEN is not set: it is the token that callers must show');
+  const engine = values.engine ?? 'namespaces';
+  if (engine !== 'namespaces' && engine !== 'simulated') {
+    throw new UsageError(`--engine: "${engine}" is not one of namespaces, simulated`);
+  }
+  const stateDir = values['state-dir'];
+  if (!stateDir) throw new UsageError('--state-dir is missing');
+  const port = Number(values.port ?? 0);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new UsageError(`--port: "${values.port}" is not a port`);
+  }
+  return {
+    engine,
+    stateDir,
+    port,
+    token,
+    gatewayDir: values['gateway-dir'],
+    images: Object.fromEntries((values.image ?? []).map(parseImage)),
+    rateLimits: !values['no-rate-limits'],
+    tethered: values.tethered ?? false,
+  };
+}
+
+function parseFlags(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        engine: { type: 'string' },
+        'state-dir': { type: 'string' },
+        port: { type: 'string' },
+        'gateway-dir': { type: 'string' },
+        image: { type: 'string', multiple: true },
+        'no-rate-limits': { type: 'boolean' },
+        tethered: { type: 'boolean' },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function parseImage(flag: string): [string, string] {
+  const at = flag.indexOf('=');
+  if (at < 1 || at === flag.length - 1) throw new UsageError(`--image: "${flag}" is not REF=DIR`);
+  return [flag.slice(0, at), flag.slice(at + 1)];
+}

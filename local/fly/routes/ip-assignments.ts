@@ -1,0 +1,50 @@
+import type { FastifyInstance } from 'fastify';
+import type { Core } from '../core.ts';
+import { FlyError, invalidArgument } from '../rules/errors.ts';
+import { bodyObject, optionalString } from '../rules/json.ts';
+import type { IpAssignment } from '../wire.ts';
+import { appOf, paramsOf } from './request.ts';
+
+const config = { action: 'app.ip_assignments' } as const;
+const types = ['v4', 'shared_v4', 'v6', 'private_v6'];
+
+/** Kept and answered only: there is no proxy here that would listen on them. The addresses are of ranges for documentation. */
+export function ipRoutes(server: FastifyInstance, core: Core): void {
+  const path = '/v1/apps/:app/ip_assignments';
+
+  server.get(path, { config }, async (request) => ({ ips: appOf(core, request).ips }));
+
+  server.post(path, { config }, async (request) => {
+    const body = bodyObject(request.body, 'main.assignIPRequest');
+    const type = optionalString(body, 'type') ?? '';
+    if (!types.includes(type)) throw invalidArgument(`type: "${type}" is not one of ${types.join(', ')}`);
+    const app = appOf(core, request);
+    const assignment: IpAssignment = {
+      ip: inventAddress(type, core.ids.hex(12)),
+      region: optionalString(body, 'region') ?? 'global',
+      service_name: optionalString(body, 'service_name') ?? '',
+      shared: type === 'shared_v4',
+      created_at: new Date(core.clock.now()).toISOString(),
+    };
+    core.apps.change(app, (record) => record.ips.push(assignment));
+    return assignment;
+  });
+
+  server.delete(`${path}/:ip`, { config }, async (request, reply) => {
+    const { ip } = paramsOf(request);
+    const app = appOf(core, request);
+    if (!app.ips.some((known) => known.ip === ip)) throw new FlyError(404, `not_found: IP ${ip} not found`);
+    core.apps.change(app, (record) => {
+      record.ips = record.ips.filter((known) => known.ip !== ip);
+    });
+    return reply.code(204).send();
+  });
+}
+
+function inventAddress(type: string, hex: string): string {
+  const groups = `${hex.slice(0, 4)}:${hex.slice(4, 8)}:${hex.slice(8, 12)}`;
+  if (type === 'private_v6') return `fdaa:0:${groups}::1`;
+  if (type === 'v6') return `2001:db8:${groups}::1`;
+  const last = Number.parseInt(hex.slice(0, 2), 16);
+  return type === 'shared_v4' ? `198.51.100.${last}` : `203.0.113.${last}`;
+}

@@ -1,0 +1,119 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, request, type Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parseTarget, startEgressProxy } from '../../local/egress/proxy.ts';
+
+let folder: string;
+let target: Server;
+let port: number;
+let socketPath: string;
+let proxy: { close(): Promise<void> };
+let refused: string[];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mobvibe-egress-'));
+  target = createServer((_request, response) => void response.end('reached'));
+  await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
+  port = (target.address() as AddressInfo).port;
+  socketPath = join(folder, 'egress.sock');
+  refused = [];
+  proxy = await startEgressProxy({
+    socketPath,
+    allow: new Set([`127.0.0.1:${port}`]),
+    log: (line) => refused.push(line),
+  });
+});
+
+afterEach(async () => {
+  await proxy.close();
+  target.closeAllConnections();
+  target.close();
+  await rm(folder, { recursive: true });
+});
+
+/** Asks the proxy for a tunnel and, when there is one, for `/` at its other end. */
+function through(authority: string): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const connect = request({ socketPath, method: 'CONNECT', path: authority });
+    connect.once('error', reject);
+    connect.once('response', (response) => resolve({ status: response.statusCode ?? 0, body: '' }));
+    connect.once('connect', (response, socket: Socket) => {
+      if (response.statusCode !== 200) {
+        socket.destroy();
+        resolve({ status: response.statusCode ?? 0, body: '' });
+        return;
+      }
+      let text = '';
+      socket.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+      });
+      socket.once('close', () => resolve({ status: 200, body: text.split('\r\n\r\n')[1] ?? '' }));
+      socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
+    });
+    connect.end();
+  });
+}
+
+describe('the egress proxy', () => {
+  test('tunnels to what is on the list', async () => {
+    expect(await through(`127.0.0.1:${port}`)).toMatchObject({
+      status: 200,
+      body: expect.stringContaining('reached'),
+    });
+  });
+
+  test.each(['localhost', '127.0.0.2', '[::1]'])('refuses %s, which is not on it', async (host) => {
+    expect((await through(`${host}:${port}`)).status).toBe(403);
+    expect(refused).toHaveLength(1);
+  });
+
+  test('refuses another port of a host that is on it', async () => {
+    expect((await through(`127.0.0.1:${port === 65_535 ? 1 : port + 1}`)).status).toBe(403);
+  });
+
+  test('does not forward plain HTTP', async () => {
+    const status = await new Promise<number>((resolve, reject) => {
+      request({ socketPath, path: `http://127.0.0.1:${port}/` }, (response) => {
+        response.resume();
+        resolve(response.statusCode ?? 0);
+      })
+        .once('error', reject)
+        .end();
+    });
+    expect(status).toBe(501);
+  });
+
+  test('says that a target on the list does not answer', async () => {
+    target.closeAllConnections();
+    await new Promise((resolve) => target.close(resolve));
+    expect((await through(`127.0.0.1:${port}`)).status).toBe(502);
+    await new Promise<void>((resolve) => target.listen(port, '127.0.0.1', resolve));
+  });
+});
+
+describe('a target', () => {
+  test.each([
+    ['example.com:443', { host: 'example.com', port: 443 }],
+    ['EXAMPLE.com:0443', { host: 'example.com', port: 443 }],
+    ['[::1]:80', { host: '[::1]', port: 80 }],
+  ])('%s is understood', (authority, expected) => {
+    expect(parseTarget(authority)).toEqual(expected);
+  });
+
+  test.each([
+    '',
+    'example.com',
+    'example.com:',
+    'example.com:0',
+    'example.com:65536',
+    'a b:80',
+    'user@host:80',
+    'h:80/x',
+    'h:8e1',
+  ])('%j is refused', (authority) => {
+    expect(parseTarget(authority)).toBeNull();
+  });
+});

@@ -1,0 +1,230 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { splitCommand } from '../../local/fly/rules/commands.ts';
+import { parseConfig } from '../../local/fly/rules/config.ts';
+import { parseConfigDuration, parseGoDuration, parseQueryDuration } from '../../local/fly/rules/durations.ts';
+import type { FlyError } from '../../local/fly/rules/errors.ts';
+import { afterExit } from '../../local/fly/rules/exits.ts';
+import { imageRef } from '../../local/fly/rules/images.ts';
+import { limitOf, take } from '../../local/fly/rules/rates.ts';
+import { placeInRegion } from '../../local/fly/rules/regions.ts';
+import { refusal, type Verb } from '../../local/fly/rules/states.ts';
+import { planStop } from '../../local/fly/rules/stops.ts';
+import { bareToken, tokenOfHeader } from '../../local/fly/rules/tokens.ts';
+import type { MachineState } from '../../local/fly/wire.ts';
+
+function failure(run: () => unknown): Pick<FlyError, 'status' | 'message'> {
+  try {
+    run();
+  } catch (error) {
+    return error as FlyError;
+  }
+  throw new Error('it did not fail');
+}
+
+describe('which call is legal when', () => {
+  test.each<[Verb, MachineState, number | null]>([
+    ['start', 'created', 412],
+    ['start', 'stopped', null],
+    ['start', 'suspended', null],
+    ['start', 'suspending', null],
+    ['start', 'failed', null],
+    ['start', 'stopping', 412],
+    ['start', 'replacing', 412],
+    ['stop', 'created', null],
+    ['stop', 'starting', null],
+    ['stop', 'stopped', null],
+    ['stop', 'destroying', 412],
+    ['stop', 'replacing', 412],
+    ['suspend', 'stopped', 412],
+    ['exec', 'starting', 412],
+    ['update', 'destroyed', 412],
+    ['destroy', 'started', 412],
+    ['destroy', 'starting', 412],
+    ['destroy', 'created', null],
+    ['destroy', 'destroyed', null],
+  ])('%s on a %s machine: %s', (verb, state, status) => {
+    expect(refusal(verb, { state, prepared: false })?.status ?? null).toBe(status);
+  });
+
+  test('skip_launch makes start legal from created, force makes destroy legal from anywhere', () => {
+    expect(refusal('start', { state: 'created', prepared: true })).toBeNull();
+    expect(refusal('destroy', { state: 'started', prepared: false }, true)).toBeNull();
+  });
+});
+
+describe('what follows an exit', () => {
+  const now = 1_000_000_000;
+  const five = [1, 2, 3, 4, 5].map((i) => now - i * 1_000);
+  test.each([
+    ['the default restarts a failure', 'run', {}, 1, [], 'restart_by_policy'],
+    ['the default leaves a success', 'run', {}, 0, [], 'rest'],
+    ['no never restarts', 'run', { restart: { policy: 'no' } }, 1, [], 'rest'],
+    ['always restarts a success', 'run', { restart: { policy: 'always' } }, 0, [], 'restart_by_policy'],
+    ['a requested stop wins over always', 'stop', { restart: { policy: 'always' } }, 0, [], 'rest'],
+    ['auto_destroy after a stop', 'stop', { auto_destroy: true }, 0, [], 'destroy'],
+    ['restarting comes before auto_destroy', 'run', { auto_destroy: true }, 1, [], 'restart_by_policy'],
+    ['retries are used up', 'run', { restart: { policy: 'on-failure', max_retries: 5 } }, 1, five, 'rest'],
+    [
+      'old retries are forgotten',
+      'run',
+      { restart: { max_retries: 1 } },
+      1,
+      [now - 300_000],
+      'restart_by_policy',
+    ],
+    ['a destroy destroys', 'destroy', { restart: { policy: 'always' } }, 1, [], 'destroy'],
+    ['a restart boots', 'restart', { auto_destroy: true }, 0, [], 'boot'],
+  ] as const)('%s', (_what, intent, config, exit_code, restarts, expected) => {
+    expect(afterExit(intent, config, { exit_code }, restarts, now)).toBe(expected);
+  });
+});
+
+describe('config', () => {
+  const image = 'registry.fly.io/x@sha256:1';
+
+  test('fills in defaults and drops what Fly does not know', () => {
+    expect(parseConfig({ image, auto_stop_machines: true, guest: { surprise: 1 }, restart: null })).toEqual({
+      image,
+      init: {},
+      guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 256 },
+      dns: {},
+    });
+    expect(parseConfig({ image, size: 'performance-2x' }).guest).toEqual({
+      cpu_kind: 'performance',
+      cpus: 2,
+      memory_mb: 4_096,
+    });
+  });
+
+  test.each([
+    [{}, 400, 'config.image'],
+    [{ image, env: { A: 1 } }, 400, 'env.A: 1'],
+    [{ image, guest: { memory_mb: 300 } }, 400, 'config.guest.memory_mb: 300'],
+    [{ image, guest: { memory_mb: 4_096 } }, 400, 'config.guest.memory_mb: 4096'],
+    [{ image, guest: { cpus: 3 } }, 400, 'config.guest.cpus: 3'],
+    [{ image, guest: { cpu_kind: 'fast' } }, 400, 'config.guest.cpu_kind: "fast"'],
+    [{ image, restart: { policy: 'never' } }, 400, 'config.restart.policy: "never"'],
+    [{ image, stop_config: { timeout: '301s' } }, 400, 'config.stop_config.timeout: "301s"'],
+    [{ image, stop_config: { signal: 'SIGPIPE' } }, 400, 'config.stop_config.signal: "SIGPIPE"'],
+    [{ image, mounts: [{ volume: 'vol_1' }] }, 501, 'config.mounts'],
+    [{ image, services: [{}] }, 501, 'config.services'],
+    [{ image, rootfs: { persist: 'always' } }, 501, 'config.rootfs.persist'],
+  ])('%j is refused with %i', (config, status, words) => {
+    const error = failure(() => parseConfig(config));
+    expect([error.status, error.message]).toEqual([status, expect.stringContaining(words)]);
+  });
+
+  test('nothing that JSON can say makes it fail in another way', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), fc.jsonValue(), (whole, part) => {
+        const fields = [
+          'guest',
+          'init',
+          'env',
+          'restart',
+          'stop_config',
+          'metadata',
+          'size',
+          'rootfs',
+          'files',
+        ];
+        for (const value of [whole, ...fields.map((field) => ({ image, [field]: part }))]) {
+          try {
+            parseConfig(value);
+          } catch (error) {
+            expect([400, 501]).toContain((error as FlyError).status);
+          }
+        }
+      }),
+    );
+  });
+});
+
+test('rates: never more than the burst plus the refill gets through, and a waiter of one interval always does', () => {
+  fc.assert(
+    fc.property(fc.array(fc.nat(2_000), { minLength: 1, maxLength: 60 }), (gaps) => {
+      const limit = limitOf('machine.create');
+      let now = 0;
+      let bucket: ReturnType<typeof take>['bucket'] | undefined;
+      let passed = 0;
+      for (const gap of gaps) {
+        now += gap;
+        const { bucket: next, allowed } = take(bucket, limit, now);
+        if (gap >= 1_000 || bucket === undefined) expect(allowed).toBe(true);
+        if (allowed) passed++;
+        bucket = next;
+      }
+      const elapsed = now - gaps[0]!;
+      expect(passed).toBeLessThanOrEqual(limit.burst + elapsed / 1_000);
+    }),
+  );
+});
+
+test('durations', () => {
+  expect(['10s', '1m30s', '1.5s', '250ms', '0', '', '10', 'x', '-1s'].map(parseGoDuration)).toEqual([
+    10_000,
+    90_000,
+    1_500,
+    250,
+    0,
+    null,
+    null,
+    null,
+    null,
+  ]);
+  expect([parseConfigDuration(5e9), parseConfigDuration('5s'), parseConfigDuration(null)]).toEqual([
+    5_000,
+    5_000,
+    null,
+  ]);
+  expect([parseQueryDuration('5'), parseQueryDuration('5s'), parseQueryDuration('five')]).toEqual([
+    5_000,
+    5_000,
+    null,
+  ]);
+});
+
+test('a stop is planned by the call, then the config, then the defaults', () => {
+  const stop_config = { signal: 'SIGTERM', timeout: '30s' };
+  expect(planStop({}, {})).toEqual({ signal: 'SIGINT', graceMs: 5_000 });
+  expect(planStop({ timeoutMs: 0 }, { stop_config })).toEqual({ signal: 'SIGTERM', graceMs: 30_000 });
+  expect(planStop({ signal: 'SIGHUP', timeoutMs: 1 }, { stop_config })).toEqual({
+    signal: 'SIGHUP',
+    graceMs: 1,
+  });
+});
+
+test('regions: codes, aliases and lists', () => {
+  expect(['ams', 'eu', 'any', 'us', 'lhr,eu,any', undefined].map(placeInRegion)).toEqual([
+    'ams',
+    'ams',
+    'sjc',
+    'sjc',
+    'lhr',
+    'sjc',
+  ]);
+  expect(failure(() => placeInRegion('atlantis')).message).toContain('"atlantis"');
+});
+
+test.each([
+  ['registry.fly.io/app:tag', 'registry.fly.io', 'app', 'tag'],
+  ['registry.fly.io/app@sha256:abc', 'registry.fly.io', 'app', undefined],
+  ['localhost:5000/a/b:1', 'localhost:5000', 'a/b', '1'],
+  ['flyio/hello', 'docker.io', 'flyio/hello', undefined],
+])('image %s', (image, registry, repository, tag) => {
+  expect(imageRef(image, 'sha256:d')).toMatchObject({ registry, repository, digest: 'sha256:d' });
+  expect(imageRef(image, 'sha256:d').tag).toBe(tag);
+});
+
+test('a command line is split at blanks, but for quotes and backslashes', () => {
+  expect(splitCommand(`sh -c "echo \\"x\\" 'y'" a\\ b ''`)).toEqual(['sh', '-c', `echo "x" 'y'`, 'a b', '']);
+  expect(failure(() => splitCommand(`echo "x`)).status).toBe(400);
+});
+
+test('both schemes of a token mean the same', () => {
+  expect(
+    ['Bearer abc', 'FlyV1 fm2_a,fm2_b', 'Bearer FlyV1 abc', 'Basic abc', undefined].map(tokenOfHeader),
+  ).toEqual(['abc', 'fm2_a,fm2_b', 'abc', null, null]);
+  expect(bareToken('FlyV1 abc\n')).toBe('abc');
+});
