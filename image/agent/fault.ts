@@ -1,0 +1,67 @@
+import type { AgentError } from '../../controller/agents/wire.ts';
+
+/** The codes that the agent answers with, a part of the controller's error table, and their HTTP status. */
+export const STATUS = {
+  invalid_json: 400,
+  invalid_request: 400,
+  invalid_id: 400,
+  invalid_command: 400,
+  invalid_path: 400,
+  path_outside: 403,
+  body_too_large: 413,
+  route_not_found: 404,
+  exec_not_found: 404,
+  exec_conflict: 409,
+  exec_ended: 409,
+  cwd_not_found: 400,
+  command_not_found: 400,
+  stdin_conflict: 409,
+  file_not_found: 404,
+  file_exists: 409,
+  not_a_file: 409,
+  not_a_directory: 409,
+  directory_not_empty: 409,
+  disk_full: 507,
+  save_failed: 503,
+  restore_failed: 503,
+  shutting_down: 503,
+  internal: 500,
+} as const;
+
+export type FaultCode = keyof typeof STATUS;
+
+/** What a caller is told. `detail` names the field or option and its value; it never holds a secret. */
+export class Fault extends Error {
+  override readonly name = 'Fault';
+  readonly code: FaultCode;
+  readonly detail: string;
+  readonly field: string | undefined;
+
+  constructor(code: FaultCode, detail: string, options: { field?: string; cause?: unknown } = {}) {
+    super(`${code}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.detail = detail;
+    this.field = options.field;
+  }
+
+  get status(): number {
+    return STATUS[this.code];
+  }
+
+  toWire(): AgentError {
+    return {
+      code: this.code,
+      detail: this.detail,
+      ...(this.field === undefined ? {} : { field: this.field }),
+    };
+  }
+}
+
+export function toFault(error: unknown): Fault {
+  if (error instanceof Fault) return error;
+  const errno = (error as NodeJS.ErrnoException)?.code;
+  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+    return new Fault('disk_full', `The disk is full (${errno})`, { cause: error });
+  }
+  return new Fault('internal', error instanceof Error ? error.message : String(error), { cause: error });
+}

@@ -1,0 +1,137 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Fault } from '../fault.ts';
+
+const READY_TIMEOUT_MS = 10_000;
+const NSENTER = '/usr/bin/nsenter';
+const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+
+export interface Entry {
+  argv: string[];
+  env: Record<string, string>;
+}
+
+/** Reaps whatever user code leaves behind, as the first process of its pid namespace must. */
+const INIT = 'echo ready; while :; do sleep infinity; done';
+
+/** Hides the agent's folders, makes a /proc of the new pid namespace, then gives up all power by a user namespace. */
+const SETUP = [
+  'set -e',
+  'for dir in "$@"; do mount -t tmpfs -o size=4k,mode=000,nosuid,nodev,noexec tmpfs "$dir"; done',
+  'mount -t proc -o nosuid,nodev,noexec proc /proc',
+  `exec unshare --user --map-user=1000 --map-group=1000 setpriv --no-new-privs sh -c '${INIT}'`,
+].join('\n');
+
+/**
+ * The user's side of a machine that has a single uid: namespaces of its own, made once, that every exec enters. Code there
+ * can't see the agent's processes, its sockets or its state.
+ */
+export class Nested {
+  readonly #hidden: string[];
+  #side: Promise<Side> | undefined;
+
+  /** `hidden`: folders of the agent that must not be seen from there. */
+  constructor(hidden: string[]) {
+    this.#hidden = hidden;
+  }
+
+  /** Makes the namespaces where there are none: user code may have brought its own down, and all that ran there with them. */
+  open(): Promise<Side> {
+    if (this.#side !== undefined) return this.#side;
+    const side = makeSide(this.#hidden);
+    this.#side = side;
+    const forget = () => {
+      if (this.#side === side) this.#side = undefined;
+    };
+    side.then(({ holder }) => holder.once('exit', forget), forget);
+    return side;
+  }
+
+  /** The command line that runs `argv` there, and its environment. Rejects with a coded fault where it couldn't be started. */
+  async enter(argv: string[], cwd: string, env: Record<string, string>): Promise<Entry> {
+    if (!(statSync(cwd, { throwIfNoEntry: false })?.isDirectory() ?? false)) {
+      throw new Fault('cwd_not_found', `"${cwd}" is not a directory`, { field: 'cwd' });
+    }
+    checkExecutable(argv[0]!, cwd, env.PATH ?? '');
+    const { init } = await this.open();
+    // nsenter still has the agent's power, so a caller's LD_PRELOAD or PATH must not reach it: the caller's variables go as
+    // values of ours, and are unpacked on the other side.
+    const packed = Object.entries(env).map(
+      ([name, value], index) => [`E${index}`, `${name}=${value}`] as const,
+    );
+    const unpack = `exec env -i ${packed.map(([name]) => `"$${name}"`).join(' ')} "$@"`;
+    return {
+      argv: [
+        ...[NSENTER, '-t', String(init), '-U', '-m', '-p', '-i', '--preserve-credentials'],
+        // Resolved inside; -w would hand user code a folder of the agent's own mount namespace.
+        `--wdns=${cwd}`,
+        ...['setpriv', '--no-new-privs', '--pdeathsig', 'KILL', 'sh', '-c', unpack, 'sh', ...argv],
+      ],
+      env: { PATH: SYSTEM_PATH, ...Object.fromEntries(packed) },
+    };
+  }
+
+  async close(): Promise<void> {
+    const side = await this.#side?.catch(() => undefined);
+    side?.holder.kill('SIGKILL');
+  }
+}
+
+interface Side {
+  /** Process 1 of the namespaces, as the agent sees it. */
+  init: number;
+  /** Ends with them, and they with it. */
+  holder: ChildProcess;
+}
+
+async function makeSide(hidden: string[]): Promise<Side> {
+  const namespaces = ['--mount', '--pid', '--ipc', '--fork', '--kill-child'];
+  const command = ['--pdeathsig', 'KILL', 'unshare', ...namespaces, 'sh', '-c', SETUP, 'setup', ...hidden];
+  const holder = spawn('setpriv', command, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: SYSTEM_PATH },
+  });
+  await ready(holder);
+  const children = readFileSync(`/proc/${holder.pid}/task/${holder.pid}/children`, 'latin1');
+  return { init: Number(children.trim().split(' ')[0]), holder };
+}
+
+function ready(holder: ChildProcess): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let complaint = '';
+    const timer = setTimeout(() => {
+      holder.kill('SIGKILL');
+      reject(new Error(`The user's namespaces were not ready within ${READY_TIMEOUT_MS} ms: ${complaint}`));
+    }, READY_TIMEOUT_MS);
+    holder.stderr!.on('data', (text: Buffer) => {
+      complaint += text.toString();
+    });
+    holder.stdout!.once('data', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    holder.once('error', reject);
+    holder.once('exit', (code) => {
+      clearTimeout(timer);
+      reject(new Error(`The user's namespaces could not be made (exit ${code}): ${complaint.trim()}`));
+    });
+  });
+}
+
+/** nsenter would report a missing command as an exit code, which must never be invented. */
+function checkExecutable(file: string, cwd: string, path: string): void {
+  const candidates = file.includes('/')
+    ? [resolve(cwd, file)]
+    : path.split(':').map((dir) => join(resolve(cwd, dir), file));
+  const found = candidates.some((candidate) => {
+    try {
+      accessSync(candidate, constants.X_OK);
+      return statSync(candidate).isFile();
+    } catch {
+      return false;
+    }
+  });
+  if (!found)
+    throw new Fault('command_not_found', `"${file}" could not be started: not found`, { field: 'command' });
+}

@@ -1,0 +1,50 @@
+import { createHash } from 'node:crypto';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+import { createZstdDecompress } from 'node:zlib';
+import { extract } from 'tar-stream';
+import type { Staging } from './staging.ts';
+
+const WRITE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+
+/** Reads one pack into the staging tree, blob by blob, each one checked against its name. */
+export async function unpack(packed: AsyncIterable<Buffer>, staging: Staging, pack: number): Promise<void> {
+  const tar = extract();
+  const seen = new Set<string>();
+  const read = async () => {
+    for await (const entry of tar) {
+      const { name, type, size = 0 } = entry.header;
+      if (type !== 'file') throw new Error(`pack ${pack} holds a ${type}`);
+      if (seen.has(name)) throw new Error(`pack ${pack} holds ${name} twice`);
+      seen.add(name);
+      if (
+        (await writeHashed(entry as unknown as AsyncIterable<Buffer>, staging.place(pack, name, size))) !==
+        name
+      ) {
+        throw new Error(`a blob of pack ${pack} is not what its name says`);
+      }
+      staging.fill(pack, name);
+    }
+  };
+  const sides = await Promise.allSettled([pipeline(packed, createZstdDecompress(), tar), read()]);
+  const failures = sides.filter((side) => side.status === 'rejected').map((side) => side.reason);
+  // The side that failed cuts the other one off, whose complaint of that says nothing.
+  const cause = failures.find(
+    ({ code, message }) => code !== 'ERR_STREAM_PREMATURE_CLOSE' && !/premature/i.test(message),
+  );
+  if (failures.length > 0) throw cause ?? failures[0];
+}
+
+async function writeHashed(content: AsyncIterable<Buffer>, at: string): Promise<string> {
+  const sum = createHash('sha256');
+  const fd = openSync(at, WRITE, 0o600);
+  try {
+    for await (const piece of content) {
+      sum.update(piece);
+      for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return sum.digest('hex');
+}
