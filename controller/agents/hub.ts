@@ -1,0 +1,190 @@
+import { EventEmitter, once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import { type ClientHttp2Session, connect } from 'node:http2';
+import type { Duplex } from 'node:stream';
+import type { Logger } from 'pino';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { CodedError } from '../errors.ts';
+import { AgentLink, type PingTimes } from './link.ts';
+import { socketStream } from './socket-stream.ts';
+import { verifyAgentToken } from './token.ts';
+
+export interface HubDeps {
+  /** HMAC key of the agents' tokens. */
+  secret: string;
+  /** The incarnation of a sandbox that is live now; null where it is not, or no longer. */
+  liveIncarnation(sandbox: string): Promise<number | null>;
+  log: Logger;
+  /** Default: a half-open connection is noticed within 20 s. */
+  ping?: PingTimes;
+}
+
+interface HubEvents {
+  connect: [link: AgentLink];
+  disconnect: [link: AgentLink, reason: string];
+}
+
+const PING: PingTimes = { everyMs: 8_000, answerMs: 10_000 };
+/** From the upgrade to the agent's first HTTP/2 frame. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Flow control must not be what limits a tunnel whose other end is another process nearby: as much may be under way. */
+const WINDOW_BYTES = 16 * 1024 * 1024;
+const MOST_MESSAGE_BYTES = 64 * 1024 * 1024;
+
+/** Who is connected. One link per sandbox: a newer connection replaces an older one. */
+export class AgentHub extends EventEmitter<HubEvents> {
+  readonly #deps: HubDeps;
+  readonly #links = new Map<string, AgentLink>();
+  readonly #handshakes = new Set<WebSocket>();
+  readonly #upgrades = new WebSocketServer({
+    noServer: true,
+    perMessageDeflate: false,
+    maxPayload: MOST_MESSAGE_BYTES,
+  });
+  #closing = false;
+
+  constructor(deps: HubDeps) {
+    super();
+    this.setMaxListeners(0);
+    this.#deps = deps;
+  }
+
+  get size(): number {
+    return this.#links.size;
+  }
+
+  get(sandbox: string): AgentLink | undefined {
+    return this.#links.get(sandbox);
+  }
+
+  /** The sandbox's link, now or as soon as its agent dials. Rejects with `agent_unreachable` after `timeoutMs`. */
+  async waitFor(sandbox: string, wait: { timeoutMs: number; signal?: AbortSignal }): Promise<AgentLink> {
+    const present = this.#links.get(sandbox);
+    if (present !== undefined) return present;
+    wait.signal?.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.off('connect', look);
+        wait.signal?.removeEventListener('abort', abandon);
+      };
+      const look = (link: AgentLink) => {
+        if (link.sandbox !== sandbox) return;
+        end();
+        resolve(link);
+      };
+      const abandon = () => {
+        end();
+        reject(wait.signal?.reason);
+      };
+      const timer = setTimeout(() => {
+        end();
+        const detail = `The agent of ${sandbox} did not call within ${wait.timeoutMs} ms`;
+        reject(new CodedError('agent_unreachable', detail));
+      }, wait.timeoutMs);
+      this.on('connect', look);
+      wait.signal?.addEventListener('abort', abandon, { once: true });
+    });
+  }
+
+  /** For the `upgrade` event of an HTTP server: accepts an agent, or answers with a status and closes. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', () => socket.destroy());
+    this.#admit(request).then(
+      ({ sandbox, incarnation }) => {
+        this.#upgrades.handleUpgrade(request, socket, head, (client) => {
+          void this.#welcome(client, sandbox, incarnation);
+        });
+      },
+      (error: unknown) => {
+        const status = error instanceof Refusal ? error.status : 503;
+        this.#deps.log.info({ status, reason: (error as Error).message }, 'agent refused');
+        socket.end(`HTTP/1.1 ${status} ${REASONS[status]}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+      },
+    );
+  }
+
+  /** Closes the link of a sandbox that is not to be spoken to any more. */
+  drop(sandbox: string, reason: string): void {
+    this.#links.get(sandbox)?.close(reason);
+  }
+
+  /** Closes all links and takes no more. Agents dial again, whoever then answers. */
+  close(): void {
+    this.#closing = true;
+    for (const client of this.#handshakes) client.terminate();
+    for (const link of this.#links.values()) link.close('the controller is shutting down');
+  }
+
+  async #admit(request: IncomingMessage): Promise<{ sandbox: string; incarnation: number }> {
+    if (this.#closing) throw new Refusal(503, 'shutting down');
+    if (request.method !== 'GET' || request.url?.split('?')[0] !== '/v1/agent')
+      throw new Refusal(404, 'no such path');
+    const token = /^Bearer (\S{1,300})$/.exec(request.headers.authorization ?? '')?.[1];
+    const sandbox = token === undefined ? undefined : verifyAgentToken(this.#deps.secret, token);
+    if (sandbox === undefined) throw new Refusal(401, 'no valid agent token');
+    const incarnation = await this.#deps.liveIncarnation(sandbox);
+    if (incarnation === null) throw new Refusal(403, `${sandbox} is not live`);
+    return { sandbox, incarnation };
+  }
+
+  async #welcome(client: WebSocket, sandbox: string, incarnation: number): Promise<void> {
+    this.#handshakes.add(client);
+    try {
+      const link = new AgentLink(sandbox, incarnation, await openSession(client), this.#deps.ping ?? PING);
+      if (this.#closing) return link.close('the controller is shutting down');
+      const older = this.#links.get(sandbox);
+      this.#links.set(sandbox, link);
+      older?.close('the agent has connected anew');
+      void link.closed.then((reason) => this.#farewell(link, reason));
+      this.#deps.log.info({ sandbox }, 'agent connected');
+      this.emit('connect', link);
+    } catch (error) {
+      client.terminate();
+      this.#deps.log.warn({ sandbox, reason: (error as Error).message }, 'agent did not speak HTTP/2');
+    } finally {
+      this.#handshakes.delete(client);
+    }
+  }
+
+  #farewell(link: AgentLink, reason: string): void {
+    if (this.#links.get(link.sandbox) === link) this.#links.delete(link.sandbox);
+    this.#deps.log.info({ sandbox: link.sandbox, reason }, 'agent disconnected');
+    this.emit('disconnect', link, reason);
+  }
+}
+
+class Refusal extends Error {
+  readonly status: keyof typeof REASONS;
+  constructor(status: keyof typeof REASONS, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const REASONS = {
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  503: 'Service Unavailable',
+} as const;
+
+/** HTTP/2 with us as the client, proven by the agent's settings frame. */
+async function openSession(client: WebSocket): Promise<ClientHttp2Session> {
+  const stream = socketStream(client);
+  const session = connect('http://agent', {
+    createConnection: () => stream,
+    settings: { enablePush: false, initialWindowSize: WINDOW_BYTES, maxFrameSize: 1024 * 1024 },
+  });
+  // From the first moment on: an agent may be gone before its settings are acknowledged, and that error comes before whoever awaits
+  // them goes on. What it means is told by the end of the session.
+  session.on('error', () => {});
+  try {
+    await once(session, 'remoteSettings', { signal: AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS) });
+  } catch (error) {
+    session.destroy();
+    throw error;
+  }
+  session.setLocalWindowSize(WINDOW_BYTES);
+  return session;
+}

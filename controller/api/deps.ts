@@ -1,0 +1,92 @@
+import type { Readable } from 'node:stream';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import type { AgentRequest } from '../agents/link.ts';
+import type { SaveOutcome } from '../files/workspace.ts';
+import type { SandboxRequest } from '../sessions/requests.ts';
+import type { NewJob } from '../store/jobs.ts';
+import type {
+  JobOutputRow,
+  JobRow,
+  JobStatus,
+  SandboxRow,
+  SessionEventRow,
+  SessionRow,
+  SessionStatus,
+} from '../store/rows.ts';
+
+/** What the routes need from the rest of the controller, and no more: routes translate, these decide. */
+export interface ApiDeps {
+  manager: SessionManager;
+  lifecycle: { startSandbox(sessionId: string, options: CallOptions): Promise<SessionRow> };
+  files: { save(sandbox: SandboxRow): Promise<SaveOutcome> };
+  jobs: { poke(): void };
+  store: ApiStore;
+  /** Each resolves when the other side answers and rejects when it does not. */
+  probes: { database(): Promise<unknown>; fly(): Promise<unknown> };
+  log: Logger;
+  metrics: Registry;
+  /** Deadline of an exec whose caller named none, milliseconds. */
+  execTimeoutMs: number;
+  /** Unix milliseconds; default `Date.now`. */
+  clock?: () => number;
+}
+
+export interface CallOptions {
+  /** For the event log, e.g. `api:<key id>`. */
+  actor: string;
+  /** How long to wait for the outcome, milliseconds; 0 returns at once. Default: the controller's start deadline. */
+  waitMs?: number;
+}
+
+export interface SessionManager {
+  createSandbox(spec: SandboxRequest, options: CallOptions): Promise<SessionRow & { created?: boolean }>;
+  getSandbox(sessionId: string): Promise<SessionView>;
+  destroySandbox(sessionId: string, options: CallOptions & { reason?: string }): Promise<SessionRow>;
+  /** The open connection to the session's agent; waits a little for one that is dialing. */
+  link(sessionId: string): Promise<SessionLink>;
+}
+
+export interface SessionView {
+  session: SessionRow;
+  sandbox: SandboxRow | null;
+  connected: boolean;
+}
+
+export interface SessionLink {
+  link: Agent;
+  session: SessionRow;
+  sandbox: SandboxRow;
+}
+
+/** The part of `AgentLink` that the routes use. */
+export interface Agent {
+  request(request: AgentRequest): Promise<AgentReply>;
+}
+
+export interface AgentReply {
+  status: number;
+  headers: Record<string, string | string[] | number | undefined>;
+  body: Readable;
+  /** The body as JSON; throws the agent's error as `CodedError` where the status is one. */
+  expect<T>(): Promise<T>;
+}
+
+/** A page's worth of rows in the order of their ids, after the one named. */
+export interface PageQuery<Id> {
+  after?: Id;
+  limit: number;
+}
+
+export interface ApiStore {
+  listSessions(query: PageQuery<string> & { status?: SessionStatus }): Promise<SessionRow[]>;
+  listSessionEvents(sessionId: string, query: PageQuery<number>): Promise<SessionEventRow[]>;
+  enqueueJob(job: NewJob): Promise<{ job: JobRow; created: boolean }>;
+  /** Rejects with `job_not_found`. */
+  getJob(id: string): Promise<JobRow>;
+  listJobs(query: PageQuery<string> & { sessionId?: string; status?: JobStatus }): Promise<JobRow[]>;
+  listJobOutput(jobId: string, query: PageQuery<number>): Promise<JobOutputRow[]>;
+  cancelJob(id: string, actor: string): Promise<JobRow>;
+  /** The live key with this SHA-256 (hex), or null. */
+  checkApiKey(sha256: string): Promise<{ id: string; name: string } | null>;
+}

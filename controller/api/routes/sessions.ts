@@ -1,0 +1,150 @@
+import { createdOrFound, json } from '../answers.ts';
+import type { ApiDeps, CallOptions } from '../deps.ts';
+import { chooseId } from '../ids.ts';
+import { page } from '../paging.ts';
+import { presentEvent, presentSession } from '../present.ts';
+import * as schemas from '../schemas.ts';
+import type { Api } from '../types.ts';
+
+export function sessionRoutes(
+  app: Api,
+  { manager, lifecycle, files, store, clock = Date.now }: ApiDeps,
+): void {
+  const tags = ['sessions'];
+
+  app.post(
+    '/sessions',
+    {
+      schema: {
+        tags,
+        summary: 'Create a session and start its sandbox; safe to repeat with the same id or Idempotency-Key',
+        querystring: schemas.WaitQuery,
+        body: schemas.SessionCreate,
+        response: createdOrFound(schemas.Session),
+      },
+    },
+    async (request, reply) => {
+      const { id, region, cpu_kind, cpus, memory_mb } = request.body;
+      const row = await manager.createSandbox(
+        {
+          sessionId: chooseId(id, request.headers['idempotency-key'], clock),
+          ...(region === undefined ? {} : { region }),
+          ...(cpu_kind === undefined ? {} : { cpuKind: cpu_kind }),
+          ...(cpus === undefined ? {} : { cpus }),
+          ...(memory_mb === undefined ? {} : { memory: memory_mb }),
+        },
+        callOptions(request.caller!.id, request.query.wait_ms),
+      );
+      return reply.code(row.created === false ? 200 : 201).send(presentSession(row));
+    },
+  );
+
+  app.get(
+    '/sessions',
+    {
+      schema: {
+        tags,
+        summary: 'List sessions by id',
+        querystring: schemas.SessionListQuery,
+        response: json(schemas.SessionPage, 'A page of sessions'),
+      },
+    },
+    ({ query: { status, ...paging } }) =>
+      page(
+        paging,
+        'text',
+        (query) => store.listSessions({ ...query, ...(status === undefined ? {} : { status }) }),
+        presentSession,
+      ),
+  );
+
+  app.get(
+    '/sessions/:id',
+    {
+      schema: {
+        tags,
+        summary: 'Look at one session',
+        params: schemas.SessionParams,
+        response: json(schemas.Session, 'The session'),
+      },
+    },
+    async (request) => presentSession((await manager.getSandbox(request.params.id)).session),
+  );
+
+  app.post(
+    '/sessions/:id/open',
+    {
+      schema: {
+        tags,
+        summary: 'Start a sandbox for a stopped session and restore its files; an open one stays as it is',
+        params: schemas.SessionParams,
+        querystring: schemas.WaitQuery,
+        response: json(schemas.Session, 'The session, ready where wait_ms allowed it'),
+      },
+    },
+    async (request) =>
+      presentSession(
+        await lifecycle.startSandbox(
+          request.params.id,
+          callOptions(request.caller!.id, request.query.wait_ms),
+        ),
+      ),
+  );
+
+  app.post(
+    '/sessions/:id/stop',
+    {
+      schema: {
+        tags,
+        summary: 'Save the files, then destroy the sandbox; a stopped session stays as it is',
+        params: schemas.SessionParams,
+        querystring: schemas.WaitQuery,
+        response: json(schemas.Session, 'The session, stopped where wait_ms allowed it'),
+      },
+    },
+    async (request) =>
+      presentSession(
+        await manager.destroySandbox(
+          request.params.id,
+          callOptions(request.caller!.id, request.query.wait_ms),
+        ),
+      ),
+  );
+
+  app.post(
+    '/sessions/:id/save',
+    {
+      schema: {
+        tags,
+        summary: 'Save the files now',
+        params: schemas.SessionParams,
+        response: json(schemas.SaveResult, 'The version that now holds the files'),
+      },
+    },
+    async (request) => {
+      const { sandbox } = await manager.link(request.params.id);
+      return files.save(sandbox);
+    },
+  );
+
+  app.get(
+    '/sessions/:id/events',
+    {
+      schema: {
+        tags,
+        summary: 'What happened to a session, oldest first',
+        params: schemas.SessionParams,
+        querystring: schemas.PageQuery,
+        response: json(schemas.SessionEventPage, 'A page of events'),
+      },
+    },
+    async ({ params, query }) => {
+      await manager.getSandbox(params.id);
+      return page(query, 'number', (wanted) => store.listSessionEvents(params.id, wanted), presentEvent);
+    },
+  );
+}
+
+function callOptions(keyId: string, waitMs: number | undefined): CallOptions {
+  return { actor: `api:${keyId}`, ...(waitMs === undefined ? {} : { waitMs }) };
+}

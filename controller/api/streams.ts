@@ -1,0 +1,24 @@
+import type { Readable } from 'node:stream';
+import type { FastifyReply } from 'fastify';
+import { NDJSON } from './proxy.ts';
+
+/** Answers with a stream of lines; see `createStreamSender`. */
+export type StreamSender = (reply: FastifyReply, body: Readable, status?: number) => FastifyReply;
+
+/**
+ * Streams of lines may last for hours, so a controller that shuts down cuts them: their readers come back to the next one
+ * with the offsets they have. Fastify does the rest: back-pressure, and the source destroyed when the client goes away.
+ */
+export function createStreamSender(): { sendLines: StreamSender; cutAll(): void } {
+  const open = new Set<Readable>();
+  return {
+    sendLines(reply, body, status = 200) {
+      open.add(body);
+      body.once('close', () => open.delete(body));
+      return reply.code(status).header('content-type', NDJSON).header('cache-control', 'no-store').send(body);
+    },
+    cutAll() {
+      for (const body of open) body.destroy(new Error('The controller is shutting down'));
+    },
+  };
+}

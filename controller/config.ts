@@ -1,0 +1,203 @@
+import { ConfigError, integer, type Knob, listOf, matching, oneOf, path, readKnobs, url } from './knobs.ts';
+
+/** A Fly region code or one of its aliases (`eu`, `any`, …). */
+const REGION = /^[a-z]{2,5}$/;
+/** Fly's rule for app names. */
+const APP_NAME = /^[a-z0-9](?:[a-z0-9-]{0,60}[a-z0-9])?$/;
+
+/** Every knob: variable, form and unit, default, and why it is there. */
+export const KNOBS = {
+  flyApiToken: {
+    variable: 'FLY_API_TOKEN',
+    secret: true,
+    parse: matching(/^\S.*\S$/, 'a token'),
+    why: 'Machines API token; a deploy token of the cell app is enough',
+  },
+  flyAppName: {
+    variable: 'FLY_APP_NAME',
+    parse: matching(APP_NAME, 'an app name'),
+    why: "The app that holds the sandboxes; on Fly itself the controller's own app, see MOBVIBE_CELL_APP",
+  },
+  cellApp: {
+    variable: 'MOBVIBE_CELL_APP',
+    parse: matching(APP_NAME, 'an app name'),
+    optional: true,
+    why: 'The app that holds the sandboxes where it is not FLY_APP_NAME, which Fly sets in each machine',
+  },
+  flyRegion: {
+    variable: 'FLY_REGION',
+    parse: listOf(REGION, 'region codes such as "sjc" or "sjc,lax,any"'),
+    default: 'sjc',
+    why: 'Where sandboxes start unless the session says otherwise; more than one code is an order of preference',
+  },
+  flyFlapsBaseUrl: {
+    variable: 'FLY_FLAPS_BASE_URL',
+    parse: url('http:', 'https:'),
+    default: 'https://api.machines.dev',
+    why: 'The Machines API, as flyctl understands it; points at local Fly on a laptop',
+  },
+  supabaseUrl: { variable: 'SUPABASE_URL', parse: url('http:', 'https:'), why: 'The Supabase project' },
+  supabaseServiceRoleKey: {
+    variable: 'SUPABASE_SERVICE_ROLE_KEY',
+    secret: true,
+    parse: matching(/^\S+$/, 'a key'),
+    why: 'May only read and call our functions (see supabase/migrations)',
+  },
+  databaseTimeoutMs: {
+    variable: 'MOBVIBE_DATABASE_TIMEOUT_MS',
+    parse: integer(100, 60_000),
+    default: 10_000,
+    why: 'Deadline of one call to Supabase, which itself ends a statement of the service role after 8 s',
+  },
+  agentSecret: {
+    variable: 'MOBVIBE_AGENT_SECRET',
+    secret: true,
+    parse: matching(/^\S{32,}$/, 'at least 32 characters without spaces'),
+    why: "HMAC key of the agents' tokens; a new one locks out every running sandbox",
+  },
+  sandboxImage: {
+    variable: 'MOBVIBE_SANDBOX_IMAGE',
+    parse: matching(/^\S+$/, 'an image reference'),
+    why: 'What a sandbox boots; pin it by digest',
+  },
+  agentDialUrl: {
+    variable: 'MOBVIBE_AGENT_DIAL_URL',
+    parse: url('ws:', 'wss:', 'ws+unix:'),
+    why: 'How an agent reaches this controller; handed to machines as it stands',
+  },
+  listenHost: {
+    variable: 'MOBVIBE_LISTEN_HOST',
+    parse: matching(/^\S+$/, 'a host name or address'),
+    default: '127.0.0.1',
+    why: 'Loopback unless told otherwise: the API gives a shell to whoever holds a key',
+  },
+  listenPort: {
+    variable: 'MOBVIBE_LISTEN_PORT',
+    parse: integer(0, 65_535),
+    default: 8080,
+    why: '0 takes any free port; the ready line says which',
+  },
+  agentListenSocket: {
+    variable: 'MOBVIBE_AGENT_LISTEN_SOCKET',
+    parse: path(107),
+    optional: true,
+    why: 'A Unix socket on which agents are accepted as well, for machines without any network; the kernel takes 107 bytes',
+  },
+  egressProxyUrl: {
+    variable: 'MOBVIBE_EGRESS_PROXY_URL',
+    parse: url('unix:', 'http:'),
+    optional: true,
+    why: 'The way from a machine to storage; handed to machines as it stands',
+  },
+  stack: {
+    variable: 'MOBVIBE_STACK',
+    parse: matching(/^[a-z0-9][a-z0-9-]{0,30}$/, 'up to 31 of a-z, 0-9 and -'),
+    default: 'local',
+    why: 'Marks our machines: those of another stack in the same app are never touched',
+  },
+  cpuKind: {
+    variable: 'MOBVIBE_CPU_KIND',
+    parse: oneOf('shared', 'performance'),
+    default: 'shared',
+    why: 'Enough for an editor and a bundler, and the cheapest',
+  },
+  cpus: {
+    variable: 'MOBVIBE_CPUS',
+    parse: integer(1, 16),
+    default: 1,
+    why: 'Fly takes 1, 2, 4, 6, 8 (and up to 16 performance)',
+  },
+  memoryMb: {
+    variable: 'MOBVIBE_MEMORY_MB',
+    parse: integer(256, 131_072),
+    default: 512,
+    why: 'MiB; a multiple of 256. 512 holds the agent and the tests of a small app, Metro wants 2048',
+  },
+  execTimeoutMs: {
+    variable: 'MOBVIBE_EXEC_TIMEOUT_MS',
+    parse: integer(1, 86_400_000),
+    default: 300_000,
+    why: 'Deadline of an exec or job that names none',
+  },
+  sandboxMaxAgeMs: {
+    variable: 'MOBVIBE_SANDBOX_MAX_AGE_MS',
+    parse: integer(1_000, 604_800_000),
+    default: 1_800_000,
+    why: 'An older sandbox is saved and stopped: what was forgotten costs half an hour at most',
+  },
+  cleanupIntervalMs: {
+    variable: 'MOBVIBE_CLEANUP_INTERVAL_MS',
+    parse: integer(100, 3_600_000),
+    default: 60_000,
+    why: 'How often rows and machines are compared; one list call each time, far below the rate limit of 1/s',
+  },
+  saveIntervalMs: {
+    variable: 'MOBVIBE_SAVE_INTERVAL_MS',
+    parse: integer(1_000, 3_600_000),
+    default: 60_000,
+    why: 'What a machine that dies suddenly may lose at most; unchanged files cost one walk',
+  },
+  startTimeoutMs: {
+    variable: 'MOBVIBE_START_TIMEOUT_MS',
+    parse: integer(1_000, 1_800_000),
+    default: 120_000,
+    why: 'From the row to ready; a large image that no host has yet can take over a minute on Fly',
+  },
+  jobPollMs: {
+    variable: 'MOBVIBE_JOB_POLL_MS',
+    parse: integer(50, 60_000),
+    default: 500,
+    why: 'Jobs queued through this controller start at once, those of others within this time',
+  },
+  jobLeaseMs: {
+    variable: 'MOBVIBE_JOB_LEASE_MS',
+    parse: integer(1_000, 600_000),
+    default: 30_000,
+    why: 'So long after a controller died, its jobs are taken over',
+  },
+  jobsAtOnce: {
+    variable: 'MOBVIBE_JOBS_AT_ONCE',
+    parse: integer(1, 1_000),
+    default: 8,
+    why: 'Jobs followed by one controller; each is one stream and a few rows a second',
+  },
+  logLevel: {
+    variable: 'MOBVIBE_LOG_LEVEL',
+    parse: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+    default: 'info',
+    why: 'JSON lines on stderr',
+  },
+  shutdownTimeoutMs: {
+    variable: 'MOBVIBE_SHUTDOWN_TIMEOUT_MS',
+    parse: integer(0, 600_000),
+    default: 30_000,
+    why: 'How long steps under way may take after SIGTERM; what is cut off is picked up by the next start',
+  },
+  agentOrphanTimeoutMs: {
+    variable: 'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',
+    parse: integer(1_000, 604_800_000),
+    default: 1_800_000,
+    why: 'A machine that reaches no controller for so long ends itself',
+  },
+} as const satisfies Record<string, Knob>;
+
+type ValueOf<K> = K extends { parse: (text: string) => infer T }
+  ? K extends { optional: true }
+    ? T | undefined
+    : T
+  : never;
+
+export type Config = { readonly [Name in keyof typeof KNOBS]: ValueOf<(typeof KNOBS)[Name]> } & {
+  /** Always set: `flyAppName` by default. */
+  readonly cellApp: string;
+};
+
+/** Throws one `ConfigError` that names every variable at fault; values of secrets are never repeated. */
+export function readConfig(env: Record<string, string | undefined>): Config {
+  const values = readKnobs(KNOBS, env) as Omit<Config, 'cellApp'> & { cellApp: string | undefined };
+  const config = { ...values, cellApp: values.cellApp ?? values.flyAppName };
+  if (config.memoryMb % 256 !== 0) {
+    throw new ConfigError([`MOBVIBE_MEMORY_MB is "${config.memoryMb}"; it must be a multiple of 256`]);
+  }
+  return config;
+}

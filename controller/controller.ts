@@ -1,0 +1,144 @@
+import { chmod, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { createFlyClient } from '../fly/index.ts';
+import { AgentHub } from './agents/hub.ts';
+import { buildApi } from './api/index.ts';
+import type { Config } from './config.ts';
+import { PeriodicSave } from './files/periodic.ts';
+import { workspaceStorage } from './files/storage.ts';
+import { WorkspaceFiles } from './files/workspace.ts';
+import { JobProcessor } from './jobs/processor.ts';
+import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
+import { createMachines } from './sessions/machines.ts';
+import { SandboxManager } from './sessions/manager.ts';
+import { connectDatabase, createStore, type Store } from './store/index.ts';
+import { createLog } from './telemetry/log.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+
+export interface ControllerOptions {
+  /** Unix milliseconds. Default `Date.now`. */
+  clock?: () => number;
+  /** In [0, 1). Default `Math.random`. */
+  random?: () => number;
+  log?: Logger;
+  /** Shorter ones for tests. */
+  times?: Partial<LifecycleTimes>;
+}
+
+export interface Controller {
+  /** Of the API. */
+  url: string;
+  manager: SandboxManager;
+  lifecycle: SandboxLifecycle;
+  jobs: JobProcessor;
+  hub: AgentHub;
+  store: Store;
+  /** Drains: no more work is taken, steps under way may end, sandboxes go on running. */
+  close(): Promise<void>;
+}
+
+/** Puts the controller together and starts it. Rejects when it can't listen; whatever else is down is tried again. */
+export async function startController(config: Config, options: ControllerOptions = {}): Promise<Controller> {
+  const { clock = Date.now, random = Math.random, log = createLog(config.logLevel) } = options;
+  const metrics = createMetrics();
+  const database = connectDatabase(
+    config.supabaseUrl,
+    config.supabaseServiceRoleKey,
+    config.databaseTimeoutMs,
+  );
+  const store = createStore(database);
+  const fly = createFlyClient({
+    token: config.flyApiToken,
+    baseUrl: config.flyFlapsBaseUrl,
+    random,
+    onCall: metrics.flyCall,
+  });
+  const machines = createMachines(fly, config);
+  const hub = new AgentHub({ secret: config.agentSecret, liveIncarnation: liveIncarnation(store), log });
+  const files = new WorkspaceFiles({ store, storage: workspaceStorage(database), hub });
+  const common = { store, hub, files, config, log, clock, random };
+  const lifecycle = new SandboxLifecycle({
+    ...common,
+    machines,
+    ...(options.times && { times: options.times }),
+  });
+  const manager = new SandboxManager({ ...common, lifecycle });
+  const jobs = new JobProcessor({ ...common, lifecycle });
+  const saves = new PeriodicSave(common);
+  metrics.watch(lifecycle, hub);
+  const api = await buildApi({
+    manager,
+    lifecycle,
+    files,
+    jobs,
+    store,
+    probes: { database: () => store.ping(), fly: () => machines.ping() },
+    log,
+    metrics: metrics.registry,
+    execTimeoutMs: config.execTimeoutMs,
+    clock,
+  });
+
+  api.server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
+  const agentServer =
+    config.agentListenSocket === undefined ? undefined : await listenForAgents(config.agentListenSocket, hub);
+  const url = await listen(api, config).catch((error: unknown) => {
+    agentServer?.close();
+    fly.close();
+    throw error;
+  });
+  lifecycle.startCleanup();
+  jobs.start();
+  saves.start();
+  log.info({ url, app: config.cellApp, stack: config.stack }, 'controller is ready');
+
+  return {
+    url,
+    manager,
+    lifecycle,
+    jobs,
+    hub,
+    store,
+    async close() {
+      log.info('shutting down');
+      // Work that needs agents ends before their connections do; the API goes on answering until then.
+      await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs)]);
+      await lifecycle.shutdown(config.shutdownTimeoutMs);
+      hub.close();
+      agentServer?.close();
+      await api.close();
+      fly.close();
+    },
+  };
+}
+
+/** An agent may call from the moment its row is there until its machine is to be destroyed. */
+function liveIncarnation(store: Store): (sandbox: string) => Promise<number | null> {
+  return async (sandbox) => {
+    const row = await store.findSandbox(sandbox);
+    return row === null || row.state === 'destroying' || row.state === 'gone' ? null : row.incarnation;
+  };
+}
+
+async function listen(api: FastifyInstance, config: Config): Promise<string> {
+  await api.listen({ host: config.listenHost, port: config.listenPort });
+  const { address, family, port } = api.server.address() as AddressInfo;
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+}
+
+/** A second way in, for agents alone, next to machines that have no network. */
+async function listenForAgents(path: string, hub: AgentHub): Promise<Server> {
+  const server = createServer((_request, response) => response.writeHead(404).end());
+  server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
+  // Left behind by a controller that was killed; a live one would hold the TCP port as well.
+  await rm(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen(path, resolve);
+  });
+  // Agents have other uids; what lets them in is their token.
+  await chmod(path, 0o666);
+  return server;
+}

@@ -1,0 +1,169 @@
+import type { Logger } from 'pino';
+import type { AgentHub } from '../agents/hub.ts';
+import type { Config } from '../config.ts';
+import type { Store } from '../store/index.ts';
+import type { SandboxRow } from '../store/rows.ts';
+import { failureReason } from './failures.ts';
+import { hasEnded, type Machines, type MachineView } from './machines.ts';
+import { pause } from './pause.ts';
+import { type Action, type Looks, lookAgain, NO_LOOKS, plan, type View } from './plan.ts';
+
+export interface CleanupDeps {
+  store: Store;
+  machines: Machines;
+  hub: AgentHub;
+  config: Pick<Config, 'cellApp' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'>;
+  times: { lookApartMs: number; unknownGraceMs: number; destroyWaitMs: number };
+  /** Names of the sandboxes that have a worker. */
+  busy(): ReadonlySet<string>;
+  drive(row: SandboxRow): Promise<void>;
+  stop(row: SandboxRow, reason: string): Promise<unknown>;
+  changed(row: SandboxRow): void;
+  log: Logger;
+  clock: () => number;
+}
+
+/** After an agent was lost its machine is looked at so often, `lookApartMs` apart; the regular clean-up goes on from there. */
+const SUSPICIOUS_LOOKS = 5;
+const ACTOR = 'lifecycle';
+
+/** Looks at all rows and machines now and then, and does what `plan` says. */
+export class Cleanup {
+  readonly #deps: CleanupDeps;
+  readonly #underway = new Set<Promise<unknown>>();
+  readonly #suspected = new Set<string>();
+  #looks: Looks = NO_LOOKS;
+  #ended: AbortController | undefined;
+  #loop: Promise<void> | undefined;
+
+  constructor(deps: CleanupDeps) {
+    this.#deps = deps;
+  }
+
+  /** First look at once: it takes up whatever an earlier controller left unfinished. */
+  start(): void {
+    if (this.#loop !== undefined) return;
+    this.#ended = new AbortController();
+    this.#loop = this.#run(this.#ended.signal);
+  }
+
+  async stop(): Promise<void> {
+    this.#ended?.abort();
+    await this.#loop;
+    await Promise.all(this.#underway);
+    this.#loop = undefined;
+  }
+
+  /** The agent of a ready sandbox went away: is its machine gone, or only the connection? */
+  suspect(name: string): void {
+    const signal = this.#ended?.signal;
+    if (signal === undefined || signal.aborted || this.#suspected.has(name)) return;
+    this.#suspected.add(name);
+    this.#track(this.#watch(name, signal).finally(() => this.#suspected.delete(name)));
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#tick(signal).catch((error: unknown) =>
+        this.#deps.log.warn({ err: error }, 'clean-up failed'),
+      );
+      await pause(this.#deps.config.cleanupIntervalMs, signal);
+    }
+  }
+
+  async #tick(signal: AbortSignal): Promise<void> {
+    const view = await this.#view(signal);
+    if (signal.aborted) return;
+    const now = this.#deps.clock();
+    const limits = { ...this.#deps.times, maxAgeMs: this.#deps.config.sandboxMaxAgeMs };
+    this.#looks = lookAgain(this.#looks, view, now);
+    for (const action of plan(view, this.#looks, now, limits)) this.#track(this.#carryOut(action));
+  }
+
+  /** Machines before rows: a row comes before its machine, so no machine of this list can be older than the rows know. */
+  async #view(signal: AbortSignal): Promise<View> {
+    const { machines, store, hub, config, log, busy } = this.#deps;
+    const listed = await machines.list(signal).catch((error: unknown) => {
+      if (!signal.aborted) log.warn({ err: error }, 'machines could not be listed');
+      return null;
+    });
+    const sandboxes = await store.listLiveSandboxes(config.cellApp);
+    return {
+      sandboxes,
+      machines: listed?.filter((machine) => machines.isOurs(machine)) ?? null,
+      connected: new Set(sandboxes.map(({ name }) => name).filter((name) => hub.get(name) !== undefined)),
+      busy: busy(),
+    };
+  }
+
+  async #carryOut(action: Action): Promise<unknown> {
+    switch (action.type) {
+      case 'drive':
+        // Not waited for: a worker has its own time.
+        void this.#deps.drive(action.sandbox);
+        return;
+      case 'stop':
+        return this.#deps.stop(action.sandbox, action.reason);
+      case 'confirm_lost':
+        return this.#confirmLost(action.sandbox);
+      case 'destroy_unknown':
+        return this.#destroyUnknown(action.machine);
+    }
+  }
+
+  /** Two looks have missed the machine; Fly's word about it alone is what counts. */
+  async #confirmLost(row: SandboxRow): Promise<void> {
+    if (this.#deps.hub.get(row.name) !== undefined) return;
+    const machine = await this.#deps.machines.get(row.machine_id!);
+    if (hasEnded(machine)) await this.#declareLost(row, machine);
+  }
+
+  async #declareLost(row: SandboxRow, machine: MachineView | null): Promise<void> {
+    const detail = `Machine ${row.machine_id} is ${machine?.state ?? 'gone'}; files since the last save are lost`;
+    const reason = failureReason({ code: 'machine_lost', detail });
+    const now = await this.#deps.store.sandboxDestroying(row, reason, ACTOR);
+    this.#deps.changed(now);
+    void this.#deps.drive(now);
+  }
+
+  async #watch(name: string, signal: AbortSignal): Promise<void> {
+    let ended = 0;
+    for (let look = 0; look < SUSPICIOUS_LOOKS; look++) {
+      await pause(this.#deps.times.lookApartMs, signal);
+      if (signal.aborted || this.#deps.hub.get(name) !== undefined) return;
+      const row = await this.#deps.store.findSandbox(name);
+      // In any other state a worker is at it.
+      if (row === null || row.state !== 'ready') return;
+      const machine = await this.#deps.machines.get(row.machine_id!);
+      ended = hasEnded(machine) ? ended + 1 : 0;
+      if (ended >= 2) return this.#declareLost(row, machine);
+    }
+  }
+
+  /** Looks once more, at the machine itself and at its row, before anything is done that can't be undone. */
+  async #destroyUnknown(listed: MachineView): Promise<void> {
+    const { machines, store, log } = this.#deps;
+    const machine = await machines.get(listed.id);
+    if (machine === null || machine.state !== listed.state || !machines.isOurs(machine)) return;
+    const row = await store.findSandbox(machine.name!);
+    const wanted = row !== null && row.state !== 'gone' && (row.machine_id ?? machine.id) === machine.id;
+    if (wanted) return;
+    log.warn(
+      { machine: machine.id, sandbox: machine.name, state: machine.state },
+      'destroying a machine that no row wants',
+    );
+    await machines.destroy(machine.id, {
+      waitMs: this.#deps.times.destroyWaitMs,
+      signal: AbortSignal.timeout(DESTROY_TIMEOUT_MS),
+    });
+  }
+
+  #track(work: Promise<unknown>): void {
+    const tracked = work
+      .catch((error: unknown) => this.#deps.log.warn({ err: error }, 'clean-up action failed'))
+      .finally(() => this.#underway.delete(tracked));
+    this.#underway.add(tracked);
+  }
+}
+
+const DESTROY_TIMEOUT_MS = 40_000;

@@ -1,0 +1,255 @@
+import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import type { Logger } from 'pino';
+import type { AgentHub } from '../agents/hub.ts';
+import type { AgentLink } from '../agents/link.ts';
+import type { Config } from '../config.ts';
+import { CodedError } from '../errors.ts';
+import type { WorkspaceFiles } from '../files/workspace.ts';
+import type { Store } from '../store/index.ts';
+import type { SandboxRow, SessionRow, SessionSettings } from '../store/rows.ts';
+import { Cleanup } from './cleanup.ts';
+import { type ExecProgress, runExec } from './exec.ts';
+import { type ExecOutcome, OutputCollector } from './exec-output.ts';
+import { parseFailure, toCodedError } from './failures.ts';
+import type { Machines } from './machines.ts';
+import { OpenSandboxes } from './open-sandboxes.ts';
+import { pause } from './pause.ts';
+import { type ExecOptions, execSpec } from './requests.ts';
+import { SandboxWorker, type WorkerTimes } from './worker.ts';
+
+export interface LifecycleDeps {
+  store: Store;
+  machines: Machines;
+  hub: AgentHub;
+  files: WorkspaceFiles;
+  config: Pick<
+    Config,
+    'cellApp' | 'startTimeoutMs' | 'execTimeoutMs' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'
+  >;
+  log: Logger;
+  clock: () => number;
+  random: () => number;
+  /** Shorter ones for tests. */
+  times?: Partial<LifecycleTimes>;
+}
+
+export interface LifecycleTimes extends Omit<WorkerTimes, 'startTimeoutMs'> {
+  /** A machine without a row is left alone when it is younger than this: twice what a create may take. */
+  unknownGraceMs: number;
+  /** Added to the start's own deadline when a caller waits for it, so that the caller learns its outcome. */
+  waitSlackMs: number;
+}
+
+export const TIMES: LifecycleTimes = {
+  stopSaveMs: 60_000,
+  destroyWaitMs: 20_000,
+  lookApartMs: 2_000,
+  retryMs: 500,
+  unknownGraceMs: 120_000,
+  waitSlackMs: 10_000,
+};
+
+export interface CallOptions {
+  /** For the event log. Default `lifecycle`. */
+  actor?: string;
+  /** How long to wait for the outcome, milliseconds; 0 returns at once. Default: the deadline of a start. */
+  waitMs?: number;
+}
+
+export interface FollowedExec extends ExecOptions {
+  /** Of each stream; what comes after is counted, not kept. Default 10 MiB. */
+  maxOutputBytes?: number;
+  onEvent?: (event: ExecProgress) => void | Promise<void>;
+  signal?: AbortSignal;
+}
+
+interface LifecycleEvents {
+  /** A transition made by this process. */
+  change: [row: SandboxRow];
+}
+
+const DEFAULT_OUTPUT_BYTES = 10 * 1024 * 1024;
+
+interface Running {
+  worker: SandboxWorker;
+  done: Promise<void>;
+}
+
+/**
+ * Takes sessions from closed to ready and back. Each sandbox on its way has one worker; pokes start workers at once, the clean-up
+ * makes sure that none is missing. All that counts stands in the database.
+ */
+export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
+  /** The ways to the agents of open sessions. */
+  readonly open: OpenSandboxes;
+  readonly #deps: LifecycleDeps;
+  readonly #times: LifecycleTimes;
+  readonly #workers = new Map<string, Running>();
+  readonly #stopping = new AbortController();
+  readonly #cleanup: Cleanup;
+
+  constructor(deps: LifecycleDeps) {
+    super();
+    this.setMaxListeners(0);
+    this.#deps = deps;
+    this.open = new OpenSandboxes({ ...deps, changes: this });
+    this.#times = { ...TIMES, ...deps.times };
+    this.#cleanup = new Cleanup({
+      ...deps,
+      times: this.#times,
+      busy: () => new Set(this.#workers.keys()),
+      drive: (row) => this.drive(row.name, row),
+      stop: (row, reason) => this.#beginStop(row.session_id, reason, 'lifecycle'),
+      changed: (row) => this.#changed(row),
+    });
+    deps.hub.on('disconnect', (link: AgentLink) => this.#cleanup.suspect(link.sandbox));
+  }
+
+  /** Opens the session, or makes it where `settings` are given, and starts its sandbox. */
+  async openSession(
+    open: { id: string; settings: SessionSettings | null },
+    { actor = 'lifecycle', waitMs }: CallOptions = {},
+  ): Promise<SessionRow & { created: boolean }> {
+    if (this.#stopping.signal.aborted)
+      throw new CodedError('shutting_down', 'This controller takes no new sessions');
+    const { cellApp: app, startTimeoutMs } = this.#deps.config;
+    const opened = await this.#deps.store.openSession({ ...open, app, actor });
+    if (opened.opened) this.#changed(opened.sandbox);
+    let { session } = opened;
+    if (session.status === 'starting') {
+      const atRest = this.drive(opened.sandbox.name, opened.sandbox, session.settings);
+      if (waitMs !== 0) {
+        await within(atRest, waitMs ?? startTimeoutMs + this.#times.waitSlackMs);
+        session = await this.#deps.store.getSession(open.id);
+        await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
+      }
+    }
+    return { ...session, created: opened.created };
+  }
+
+  /** Starts a sandbox for a session that exists; one that is open stays as it is. */
+  async startSandbox(sessionId: string, options: CallOptions = {}): Promise<SessionRow> {
+    return this.openSession({ id: sessionId, settings: null }, options);
+  }
+
+  /** Saves the files, then destroys the machine. The row that is returned says how far that got within `waitMs`. */
+  async stopSandbox(sessionId: string, reason: string, options: CallOptions = {}): Promise<SessionRow> {
+    const { actor = 'lifecycle' } = options;
+    const waitMs = options.waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
+    const { atRest } = await this.#beginStop(sessionId, reason, actor);
+    if (waitMs !== 0) await within(atRest, waitMs);
+    return this.#deps.store.getSession(sessionId);
+  }
+
+  /** Runs a command to its end. Rejects where it did not start; whatever became of one that did stands in `result`. */
+  async execInSandbox(
+    sessionId: string,
+    command: string | string[],
+    options: FollowedExec = {},
+  ): Promise<ExecOutcome> {
+    const spec = execSpec(command, options, this.#deps.config.execTimeoutMs);
+    const { sandbox } = await this.open.link(sessionId);
+    const collected = new OutputCollector(options.maxOutputBytes ?? DEFAULT_OUTPUT_BYTES);
+    const end = await runExec({
+      id: options.execId ?? randomUUID(),
+      spec,
+      connect: () => this.open.reconnect(sandbox),
+      ...(options.stdin === undefined ? {} : { stdin: Buffer.from(options.stdin) }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      onEvent: (event) => {
+        collected.add(event);
+        return options.onEvent?.(event);
+      },
+    });
+    return collected.outcome(end);
+  }
+
+  /** Resolves when the sandbox's worker, if it has one here, has brought it to rest, or after `timeoutMs`. */
+  async atRest(name: string, timeoutMs: number): Promise<void> {
+    const running = this.#workers.get(name);
+    if (running !== undefined) await within(running.done, timeoutMs);
+  }
+
+  /** Carries the sandbox on from its row; joins the worker that is at it already. */
+  drive(name: string, row?: SandboxRow, settings?: SessionSettings): Promise<void> {
+    const running = this.#workers.get(name);
+    if (running !== undefined && !running.worker.ended) return running.done;
+    if (this.#stopping.signal.aborted) return Promise.resolve();
+    const times = { ...this.#times, startTimeoutMs: this.#deps.config.startTimeoutMs };
+    const onChange = (changed: SandboxRow) => this.#changed(changed);
+    const worker = new SandboxWorker(
+      { ...this.#deps, times, onChange },
+      name,
+      this.#stopping.signal,
+      settings,
+    );
+    const done = worker.run(row).finally(() => {
+      if (this.#workers.get(name)?.worker === worker) this.#workers.delete(name);
+    });
+    this.#workers.set(name, { worker, done });
+    return done;
+  }
+
+  /** Compares rows and machines now and then every `cleanupIntervalMs`. */
+  startCleanup(): void {
+    this.#cleanup.start();
+  }
+
+  async stopCleanup(): Promise<void> {
+    await this.#cleanup.stop();
+  }
+
+  /**
+   * Takes no more work and lets steps under way come to rest for up to `graceMs`; the rest is cut off, to be taken up by the next
+   * start. Sandboxes go on running.
+   */
+  async shutdown(graceMs: number): Promise<void> {
+    await this.stopCleanup();
+    await within(Promise.all([...this.#workers.values()].map(({ done }) => done)), graceMs);
+    this.#stopping.abort(new CodedError('shutting_down', 'This controller is shutting down'));
+    await Promise.all([...this.#workers.values()].map(({ done }) => done));
+  }
+
+  /** `atRest` settles when the sandbox is gone, or nobody here works on it any more. */
+  async #beginStop(sessionId: string, reason: string, actor: string): Promise<{ atRest: Promise<void> }> {
+    const { sandbox } = await this.#deps.store.stopSession(sessionId, reason, actor);
+    if (sandbox === null) return { atRest: Promise.resolve() };
+    this.#changed(sandbox);
+    // A worker that still waits for the start is told to look again, and goes on with the end.
+    this.#workers.get(sandbox.name)?.worker.nudge();
+    return { atRest: this.drive(sandbox.name) };
+  }
+
+  async #throwIfNotStarted(
+    session: SessionRow,
+    { name, incarnation }: SandboxRow,
+    waitMs: number | undefined,
+  ): Promise<void> {
+    if (session.status === 'ready' || session.incarnation !== incarnation) return;
+    if (session.status === 'starting') {
+      // A caller that chose its own wait is told how far it got; one that did not expects a sandbox.
+      if (waitMs !== undefined) return;
+      throw new CodedError('session_start_timeout', `Session "${session.id}" is still starting`);
+    }
+    // While Fly is away the end of a start that failed takes longer than anyone waits: the reason is known before.
+    const failure = session.error ?? parseFailure((await this.#deps.store.findSandbox(name))?.reason ?? null);
+    if (failure !== null) throw toCodedError(failure);
+    throw new CodedError('session_start_failed', `Session "${session.id}" was stopped while it started`);
+  }
+
+  #changed(row: SandboxRow): void {
+    this.#deps.log.info(
+      { sandbox: row.name, state: row.state, machine: row.machine_id, reason: row.reason ?? undefined },
+      'sandbox changed',
+    );
+    this.emit('change', row);
+  }
+}
+
+/** Resolves when the work is done or the time is over, whichever comes first. */
+async function within(work: Promise<unknown>, ms: number): Promise<void> {
+  const enough = new AbortController();
+  await Promise.race([work, pause(ms, enough.signal)]);
+  enough.abort();
+}

@@ -1,0 +1,6 @@
+export { connectDatabase, type Database } from './database.ts';
+export type { Claim, NewJob, OutputChunk } from './jobs.ts';
+export type { NewManifest } from './manifests.ts';
+export type { PageQuery } from './reading.ts';
+export type { Failure, Fenced } from './sandboxes.ts';
+export { createStore, type Store } from './store.ts';

@@ -1,0 +1,22 @@
+import type { Database } from './database.ts';
+import { jobStore } from './jobs.ts';
+import { keyStore } from './keys.ts';
+import { manifestStore } from './manifests.ts';
+import { reading } from './reading.ts';
+import { sandboxStore } from './sandboxes.ts';
+
+/**
+ * The truth: one typed function for each SQL function of `supabase/migrations`, and the reads. Every write is safe to repeat.
+ * Rejects with `CodedError` alone: the function's own code, or `database_unavailable` when there was no usable answer.
+ */
+export function createStore(database: Database) {
+  return {
+    ...reading(database),
+    ...sandboxStore(database),
+    ...manifestStore(database),
+    ...jobStore(database),
+    ...keyStore(database),
+  };
+}
+
+export type Store = ReturnType<typeof createStore>;

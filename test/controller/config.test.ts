@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { readConfig } from '../../controller/config.ts';
+
+const GOOD = {
+  FLY_API_TOKEN: 'fly-secret-token',
+  FLY_APP_NAME: 'cell',
+  SUPABASE_URL: 'http://127.0.0.1:54321/',
+  SUPABASE_SERVICE_ROLE_KEY: 'sb_secret_key',
+  MOBVIBE_AGENT_SECRET: 'a-secret-of-at-least-32-characters',
+  MOBVIBE_SANDBOX_IMAGE: 'sandbox:1',
+  MOBVIBE_AGENT_DIAL_URL: 'ws+unix:/run/mobvibe/controller.sock:/v1/agent',
+};
+
+describe('readConfig', () => {
+  it('fills in the defaults', () => {
+    expect(readConfig(GOOD)).toMatchObject({
+      cellApp: 'cell',
+      flyRegion: 'sjc',
+      flyFlapsBaseUrl: 'https://api.machines.dev',
+      supabaseUrl: 'http://127.0.0.1:54321',
+      listenHost: '127.0.0.1',
+      listenPort: 8080,
+      stack: 'local',
+      cpuKind: 'shared',
+      cpus: 1,
+      memoryMb: 512,
+      execTimeoutMs: 300_000,
+      sandboxMaxAgeMs: 1_800_000,
+      cleanupIntervalMs: 60_000,
+      agentListenSocket: undefined,
+    });
+    expect(readConfig({ ...GOOD, MOBVIBE_CELL_APP: 'cell-2' }).cellApp).toBe('cell-2');
+  });
+
+  it.each([
+    ...Object.keys(GOOD).map((variable) => [variable, undefined] as const),
+    ...Object.keys(GOOD).map((variable) => [variable, ''] as const),
+    ['FLY_APP_NAME', 'Cell_1'],
+    ['MOBVIBE_CELL_APP', '-cell'],
+    ['FLY_REGION', 'San Jose'],
+    ['FLY_REGION', 'sjc,'],
+    ['FLY_FLAPS_BASE_URL', 'api.machines.dev'],
+    ['SUPABASE_URL', 'ftp://x'],
+    ['MOBVIBE_AGENT_SECRET', 'short'],
+    ['MOBVIBE_AGENT_DIAL_URL', 'http://controller'],
+    ['MOBVIBE_LISTEN_PORT', '65536'],
+    ['MOBVIBE_LISTEN_PORT', '80.5'],
+    ['MOBVIBE_AGENT_LISTEN_SOCKET', 'relative.sock'],
+    ['MOBVIBE_AGENT_LISTEN_SOCKET', `/${'x'.repeat(107)}`],
+    ['MOBVIBE_EGRESS_PROXY_URL', 'socks5://proxy'],
+    ['MOBVIBE_STACK', 'My Stack'],
+    ['MOBVIBE_CPU_KIND', 'huge'],
+    ['MOBVIBE_CPUS', '0'],
+    ['MOBVIBE_MEMORY_MB', '500'],
+    ['MOBVIBE_MEMORY_MB', 'lots'],
+    ['MOBVIBE_EXEC_TIMEOUT_MS', '0'],
+    ['MOBVIBE_SANDBOX_MAX_AGE_MS', '-1'],
+    ['MOBVIBE_CLEANUP_INTERVAL_MS', '1e3'],
+    ['MOBVIBE_SAVE_INTERVAL_MS', '60s'],
+    ['MOBVIBE_START_TIMEOUT_MS', '999999999999'],
+    ['MOBVIBE_JOB_POLL_MS', '1'],
+    ['MOBVIBE_JOB_LEASE_MS', '1'],
+    ['MOBVIBE_JOBS_AT_ONCE', '0'],
+    ['MOBVIBE_LOG_LEVEL', 'loud'],
+    ['MOBVIBE_SHUTDOWN_TIMEOUT_MS', 'never'],
+    ['MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS', 'x'],
+  ] as const)('names %s when it is %j', (variable, value) => {
+    expect(() => readConfig({ ...GOOD, [variable]: value })).toThrow(new RegExp(`^${variable} `));
+  });
+
+  it('tells of all that is wrong at once', () => {
+    expect(() => readConfig({ ...GOOD, FLY_APP_NAME: '', MOBVIBE_CPUS: 'x' })).toThrow(
+      /FLY_APP_NAME[\s\S]*MOBVIBE_CPUS/,
+    );
+  });
+
+  it.each(['FLY_API_TOKEN', 'SUPABASE_SERVICE_ROLE_KEY', 'MOBVIBE_AGENT_SECRET'])(
+    'never repeats the value of %s',
+    (variable) => {
+      const secret = 'hush hush\n';
+      expect(() => readConfig({ ...GOOD, [variable]: secret })).toThrow(
+        expect.objectContaining({ message: expect.not.stringContaining('hush') }),
+      );
+    },
+  );
+});

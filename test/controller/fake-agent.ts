@@ -1,0 +1,297 @@
+import { createHash } from 'node:crypto';
+import {
+  createServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  performServerHandshake,
+} from 'node:http2';
+import { createWebSocketStream, WebSocket } from 'ws';
+import type {
+  AgentError,
+  ExecEvent,
+  ExecResult,
+  ExecSpec,
+  PackObject,
+  PackRequest,
+  PackResult,
+  RestoreRequest,
+  UploadRequest,
+} from '../../controller/agents/wire.ts';
+
+/** What a sandbox's machine holds, as far as these tests go: files, and execs whose course the test decides. */
+export class FakeMachine {
+  readonly files = new Map<string, string>();
+  readonly execs = new Map<string, FakeExec>();
+  /** Paths of all requests, in order. */
+  readonly requests: string[] = [];
+  /** Answers the next requests whose path begins so with an error, as often as is said. */
+  readonly failures: { path: string; times: number; status: number; error: AgentError }[] = [];
+  /** Settles before each request whose path begins so is answered. */
+  readonly gates = new Map<string, Promise<void>>();
+  readonly packs = new Map<string, Map<string, Buffer>>();
+  restored: number | undefined;
+  /** Leaves out the first byte of all that it uploads. */
+  shortens = false;
+}
+
+export class FakeExec {
+  readonly spec: ExecSpec;
+  readonly stdout: Buffer[] = [];
+  stdin = '';
+  runs = 1;
+  readonly signals: string[] = [];
+  #events: ExecEvent[] = [];
+  #followers = new Set<() => void>();
+  #bytes = { stdout: 0, stderr: 0 };
+
+  constructor(id: string, spec: ExecSpec) {
+    this.spec = spec;
+    this.#emit({ type: 'start', id, pid: 100, started_at: Date.now() });
+  }
+
+  get bytes(): { stdout: number; stderr: number } {
+    return this.#bytes;
+  }
+
+  write(stream: 'stdout' | 'stderr', data: string | Buffer): void {
+    const offset = this.#bytes[stream];
+    this.#bytes[stream] += Buffer.byteLength(data);
+    this.#emit(
+      typeof data === 'string'
+        ? { type: stream, offset, data }
+        : { type: stream, offset, data: data.toString('base64'), encoding: 'base64' },
+    );
+  }
+
+  end(result: ExecResult): void {
+    if (this.#events.some(({ type }) => type === 'end')) return;
+    const { stdout, stderr } = this.#bytes;
+    this.#emit({ type: 'end', result, stdout_bytes: stdout, stderr_bytes: stderr, duration_ms: 1 });
+  }
+
+  #emit(event: ExecEvent): void {
+    this.#events.push(event);
+    for (const follower of this.#followers) follower();
+  }
+
+  follow(response: Http2ServerResponse, attach = false): void {
+    let next = 0;
+    const send = () => {
+      for (; next < this.#events.length; next++) {
+        const event = this.#events[next]!;
+        // All output from the beginning, whatever was asked for: a reader has to go by the offsets alone.
+        if (attach && event.type === 'start') continue;
+        response.write(`${JSON.stringify(event)}\n`);
+        if (event.type === 'end') response.end();
+      }
+    };
+    this.#followers.add(send);
+    response.stream.once('close', () => this.#followers.delete(send));
+    send();
+  }
+}
+
+/** Plays the program in a sandbox: dials, serves HTTP/2 on the socket, dials again until it is stopped. */
+export class FakeAgent {
+  readonly machine: FakeMachine;
+  readonly token: string;
+  /** Status of the last dial that was refused. */
+  refused: number | undefined;
+  dials = 0;
+  #url: string;
+  #socket: WebSocket | undefined;
+  #stopped = false;
+  #redial: NodeJS.Timeout | undefined;
+  #server = createServer();
+
+  constructor(url: string, token: string, machine = new FakeMachine()) {
+    this.#url = url;
+    this.token = token;
+    this.machine = machine;
+    this.#server.on('request', (request, response) => {
+      this.#serve(request, response).catch((error: unknown) => {
+        if (!response.stream.destroyed) fail(response, 500, { code: 'internal', detail: String(error) });
+      });
+    });
+  }
+
+  start(): this {
+    this.#dial();
+    return this;
+  }
+
+  /** The connection breaks; the agent dials again, elsewhere if told so. */
+  cut(url?: string): void {
+    if (url !== undefined) this.#url = url;
+    this.#socket?.terminate();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#redial);
+    this.#socket?.terminate();
+  }
+
+  #dial(): void {
+    this.dials += 1;
+    const socket = new WebSocket(this.#url, { headers: { authorization: `Bearer ${this.token}` } });
+    this.#socket = socket;
+    socket.once('open', () => {
+      const stream = createWebSocketStream(socket);
+      stream.on('error', () => {});
+      const session = performServerHandshake(stream);
+      session.on('error', () => {});
+      socket.once('close', () => session.destroy());
+      session.on('stream', (h2, headers) => this.#server.emit('stream', h2, headers));
+    });
+    socket.on('unexpected-response', (_request, response) => {
+      this.refused = response.statusCode;
+      socket.terminate();
+    });
+    socket.on('error', () => {});
+    socket.once('close', () => {
+      if (!this.#stopped) this.#redial = setTimeout(() => this.#dial(), 20);
+    });
+  }
+
+  async #serve(request: Http2ServerRequest, response: Http2ServerResponse): Promise<unknown> {
+    response.on('error', () => {});
+    const { machine } = this;
+    const url = new URL(request.url, 'http://agent');
+    const body = await read(request);
+    machine.requests.push(`${request.method} ${url.pathname}`);
+    for (const [path, gate] of machine.gates) if (url.pathname.startsWith(path)) await gate;
+    const failure = machine.failures.find(({ path, times }) => times > 0 && url.pathname.startsWith(path));
+    if (failure !== undefined) {
+      failure.times -= 1;
+      return fail(response, failure.status, failure.error);
+    }
+    const [, room, id, verb] = url.pathname.split('/');
+    if (room === 'health') return json(response, 200, { running_execs: machine.execs.size });
+    if (room === 'workspace') return this.#workspace(id!, JSON.parse(body.toString()), response);
+    if (room === 'execs') return this.#exec(request.method!, id!, verb, url.searchParams, body, response);
+    fail(response, 404, { code: 'route_not_found', detail: url.pathname });
+  }
+
+  #exec(
+    method: string,
+    id: string,
+    verb: string | undefined,
+    query: URLSearchParams,
+    body: Buffer,
+    response: Http2ServerResponse,
+  ): unknown {
+    const { execs } = this.machine;
+    const known = execs.get(id);
+    if (method === 'PUT') {
+      const exec = known ?? new FakeExec(id, JSON.parse(body.toString()));
+      if (known === undefined) {
+        execs.set(id, exec);
+        play(exec);
+      }
+      response.writeHead(known === undefined ? 201 : 200);
+      exec.follow(response);
+      return;
+    }
+    if (known === undefined) {
+      fail(response, 404, { code: 'exec_not_found', detail: id });
+      return;
+    }
+    if (verb === 'output') {
+      response.writeHead(200);
+      return known.follow(response, true);
+    }
+    if (verb === 'stdin') {
+      known.stdin = known.stdin.slice(0, Number(query.get('offset'))) + body.toString();
+      if (query.get('eof') === '1' && known.spec.command === 'cat') {
+        known.write('stdout', known.stdin);
+        known.end({ kind: 'exited', code: 0 });
+      }
+      return json(response, 200, { received: known.stdin.length });
+    }
+    if (verb === 'signal') {
+      const { signal } = JSON.parse(body.toString());
+      known.signals.push(signal);
+      if (known.spec.command !== 'stubborn' || signal === 'SIGKILL') known.end({ kind: 'signaled', signal });
+      return json(response, 204);
+    }
+    fail(response, 404, { code: 'route_not_found', detail: verb ?? '' });
+  }
+
+  async #workspace(verb: string, body: unknown, response: Http2ServerResponse): Promise<void> {
+    const { machine } = this;
+    if (verb === 'pack') {
+      const { base_sha256 } = body as PackRequest;
+      const content = Buffer.from(JSON.stringify([...machine.files].sort()));
+      const pack = object(content);
+      const manifest = Buffer.from(JSON.stringify({ format: 1, packs: [pack.sha256] }));
+      const sha256 = object(manifest).sha256;
+      if (sha256 === base_sha256) return json(response, 200, { changed: false, sha256 });
+      machine.packs.set(
+        sha256,
+        new Map([
+          [sha256, manifest],
+          [pack.sha256, content],
+        ]),
+      );
+      const result: PackResult = {
+        changed: true,
+        pack_id: sha256,
+        manifest: object(manifest),
+        packs: [pack],
+        files: machine.files.size,
+        bytes: [...machine.files.values()].reduce((sum, text) => sum + Buffer.byteLength(text), 0),
+      };
+      return json(response, 200, result);
+    }
+    if (verb === 'upload') {
+      const { pack_id, urls } = body as UploadRequest;
+      for (const [sha256, bytes] of machine.packs.get(pack_id)!) {
+        const body = new Uint8Array(machine.shortens ? bytes.subarray(1) : bytes);
+        const put = await fetch(urls[sha256]!, { method: 'PUT', body });
+        if (!put.ok) return fail(response, 503, { code: 'storage_unavailable', detail: await put.text() });
+      }
+      return json(response, 204);
+    }
+    const { version, packs = [] } = body as RestoreRequest;
+    machine.restored = version;
+    machine.files.clear();
+    for (const pack of packs) {
+      const content = Buffer.from(await (await fetch(pack.url)).arrayBuffer());
+      if (object(content).sha256 !== pack.sha256) {
+        return fail(response, 503, { code: 'restore_failed', detail: `${pack.sha256} has other content` });
+      }
+      for (const [path, text] of JSON.parse(content.toString())) machine.files.set(path, text);
+    }
+    const bytes = [...machine.files.values()].reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    json(response, 200, { version, files: machine.files.size, bytes });
+  }
+}
+
+/** `echo TEXT` and `exit N` run to their end; `cat` answers its input; all else runs until the test or a signal ends it. */
+function play(exec: FakeExec): void {
+  const [verb, ...rest] = String(exec.spec.command).split(' ');
+  if (verb === 'echo') exec.write('stdout', `${rest.join(' ')}\n`);
+  if (verb === 'echo') exec.end({ kind: 'exited', code: 0 });
+  if (verb === 'exit') exec.end({ kind: 'exited', code: Number(rest[0]) });
+}
+
+function object(bytes: Buffer): PackObject {
+  return { sha256: createHash('sha256').update(bytes).digest('hex'), bytes: bytes.length };
+}
+
+async function read(request: Http2ServerRequest): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+function json(response: Http2ServerResponse, status: number, value?: unknown): void {
+  if (response.stream.destroyed) return;
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(value === undefined ? '' : JSON.stringify(value));
+}
+
+function fail(response: Http2ServerResponse, status: number, error: AgentError): void {
+  json(response, status, error);
+}
