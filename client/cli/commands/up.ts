@@ -1,0 +1,30 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import type { Cli } from '../context.ts';
+
+/** `mobvibe up`: the local stack is a program of its own; this runs it in its place. */
+export function upCommand(program: Command, cli: Cli): void {
+  program
+    .command('up')
+    .description('start Supabase, Fly and the controller on this computer, until Ctrl-C')
+    .option('--port <n>', 'port of the API on 127.0.0.1 (default: 8080; 0 takes a free one)')
+    .option('--state-dir <path>', 'where everything is kept between starts')
+    .option('--verbose', "print every part's log")
+    .action(async ({ port, stateDir, verbose }) => {
+      const stack = fileURLToPath(new URL('../../../local/stack/main.ts', import.meta.url));
+      const args = [
+        ...(port === undefined ? [] : ['--port', port]),
+        ...(stateDir === undefined ? [] : ['--state-dir', stateDir]),
+        ...(verbose ? ['--verbose'] : []),
+      ];
+      const child = spawn(process.execPath, [stack, ...args], { stdio: 'inherit', env: cli.env });
+      const forward = (signal: NodeJS.Signals) => void child.kill(signal);
+      // Ctrl-C at a terminal reaches the stack by itself; it must only not end this process before it.
+      const onInterrupt = (signal: NodeJS.Signals) => cli.stdin.isTTY || forward(signal);
+      process.on('SIGINT', onInterrupt).on('SIGTERM', forward).on('SIGHUP', forward);
+      const [code] = await once(child, 'exit');
+      cli.exitCode = code ?? 1;
+    });
+}

@@ -1,0 +1,98 @@
+import type { Writable } from 'node:stream';
+import { MobVibeError } from '../index.ts';
+import { NoResultError } from './exit.ts';
+
+export interface Complaint {
+  code: string;
+  detail: string;
+  /** What to do about it. */
+  hint?: string;
+  kind?: string;
+  field?: string;
+}
+
+/** Answers go to stdout, everything said about them to stderr. With `--json` both are JSON, one value a line. */
+export class Printer {
+  readonly json: boolean;
+  readonly #stdout: Writable;
+  readonly #stderr: Writable & { isTTY?: boolean };
+
+  constructor(stdout: Writable, stderr: Writable & { isTTY?: boolean }, json: boolean) {
+    this.#stdout = stdout;
+    this.#stderr = stderr;
+    this.json = json;
+  }
+
+  /** The answer of a command: the value as JSON, or the text made of it. */
+  answer<T>(value: T, text: (value: T) => string): void {
+    const line = this.json ? JSON.stringify(value) : text(value);
+    if (line !== '') this.#stdout.write(`${line}\n`);
+  }
+
+  error({ code, detail, hint, ...more }: Complaint): void {
+    if (this.json) {
+      this.#stderr.write(`${JSON.stringify({ error: { code, detail, ...more, ...(hint && { hint }) } })}\n`);
+      return;
+    }
+    const sentence = /[.!?]$/.test(detail) ? detail : `${detail}.`;
+    this.#stderr.write(`mobvibe: ${sentence}${hint ? ` ${hint}` : ''} [${code}]\n`);
+  }
+
+  note(text: string): void {
+    if (!this.json) this.#stderr.write(`mobvibe: ${text}\n`);
+  }
+
+  /** Shows that something takes its time, where someone is looking. */
+  async progress<T>(label: string, work: (update: (label: string) => void) => Promise<T>): Promise<T> {
+    if (this.json || !this.#stderr.isTTY) return work(() => {});
+    let shown = label;
+    let frame = 0;
+    const draw = () => this.#stderr.write(`\r\x1b[2K${FRAMES[frame++ % FRAMES.length]} ${shown}`);
+    const timer = setInterval(draw, 80);
+    try {
+      return await work((text) => {
+        shown = text;
+      });
+    } finally {
+      clearInterval(timer);
+      if (frame > 0) this.#stderr.write('\r\x1b[2K');
+    }
+  }
+}
+
+const FRAMES = [...'⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏'];
+
+const HINTS: Record<string, string> = {
+  controller_unreachable: 'Start one with "mobvibe up", or set MOBVIBE_URL to one that runs.',
+  unauthorized: 'Set MOBVIBE_API_KEY to a key of this controller.',
+  session_not_found: 'See "mobvibe session list", or make it with "mobvibe session create --id ID".',
+  session_not_open: 'Open it with "mobvibe session open ID".',
+  job_not_found: 'See "mobvibe job list".',
+};
+
+export function describeError(error: unknown): Complaint {
+  if (error instanceof NoResultError) return describeError(error.cause);
+  if (error instanceof MobVibeError) {
+    const { code, detail, kind, field } = error;
+    const hint = HINTS[code];
+    return { code, detail, kind, ...(field && { field }), ...(hint && { hint }) };
+  }
+  const { message, code } = error as NodeJS.ErrnoException;
+  // Of this computer: a file that can't be read, and the like.
+  if (code !== undefined) return { code: 'local_file', detail: message };
+  return { code: 'internal', detail: message };
+}
+
+/** Rows under headings, in columns as wide as needed. */
+export function table(headings: string[], rows: (string | number | null)[][]): string {
+  const cells = [headings, ...rows.map((row) => row.map((cell) => String(cell ?? '-')))];
+  const widths = headings.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
+  return cells
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}

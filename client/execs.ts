@@ -1,0 +1,186 @@
+import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
+import type { ExecInfo, ExecSpec, Session as SessionInfo } from '../controller/api/schemas.ts';
+import { Deadline } from './deadline.ts';
+import { MobVibeError } from './errors.ts';
+import { ExecHandle, NDJSON, openOutput, RECONNECT_MS } from './exec-handle.ts';
+import { type ExecOutcome, Kept, outcome } from './exec-outcome.ts';
+import { type FollowState, follow } from './follow.ts';
+import { newId } from './ids.ts';
+import { feed } from './stdin.ts';
+import type { CallOptions, Transport } from './transport.ts';
+
+/** Deadline of a command when none is given, milliseconds. */
+export const DEFAULT_EXEC_TIMEOUT_MS = 300_000;
+/** The sandbox ends a command at its deadline and 5 s later for certain; the answer then needs its way. */
+const GRACE_MS = 30_000;
+
+export interface StartOptions {
+  /** Starting the same id again attaches to the command that runs, it never runs twice. Default: a new one. */
+  id?: string;
+  /** Absolute, or relative to `/workspace`. Default `/workspace`. */
+  cwd?: string;
+  /** Added to the sandbox's own environment. */
+  env?: Record<string, string>;
+  /** Deadline of the command: its processes get SIGTERM then, and SIGKILL 5 s later. Default 300000. */
+  timeoutMs?: number;
+  /** Gives up the call; a command that was started goes on. */
+  signal?: AbortSignal;
+}
+
+export interface ExecOptions extends Omit<StartOptions, 'signal'> {
+  /** Ends the command (SIGKILL) and the call. */
+  signal?: AbortSignal;
+  /** Its whole input. Default: empty. */
+  stdin?: string | Uint8Array | Readable;
+  onStdout?: (data: Buffer) => void;
+  onStderr?: (data: Buffer) => void;
+  /** How much of each stream is kept for the outcome; the callbacks get all of it. Default 10 MiB. */
+  maxOutputBytes?: number;
+}
+
+/** The commands of one session. */
+export class Execs {
+  readonly #transport: Transport;
+  readonly #session: { id: string; info: SessionInfo };
+
+  constructor(transport: Transport, session: { id: string; info: SessionInfo }) {
+    this.#transport = transport;
+    this.#session = session;
+  }
+
+  /** Runs a command to its end. A string is run by a shell, a list as it stands. */
+  async run(command: string | string[], options: ExecOptions = {}): Promise<ExecOutcome> {
+    const id = options.id ?? newId();
+    const spec = { ...specOf(command, options), ...(options.stdin === undefined ? {} : { stdin: true }) };
+    const deadline = new Deadline('The command', spec.timeout_ms + GRACE_MS, options.signal);
+    const handle = new ExecHandle(this.#transport, this.#session.id, id, { received: 0 });
+    const input = new AbortController();
+    let feeding: Promise<unknown> | undefined;
+    const onStart = () => {
+      if (options.stdin === undefined || feeding !== undefined) return;
+      feeding = feed(handle.stdin, options.stdin, input.signal);
+      // A failure is awaited at the end; until then it must not count as unhandled.
+      feeding.catch(() => {});
+    };
+    const stdout = new Kept(options.maxOutputBytes, options.onStdout);
+    const stderr = new Kept(options.maxOutputBytes, options.onStderr);
+    try {
+      const events = this.#runAndFollow(id, spec, deadline, onStart);
+      while (true) {
+        const step = await events.next();
+        if (step.done) {
+          if (step.value.result.kind === 'exited') input.abort();
+          return outcome(step.value, stdout, stderr);
+        }
+        for (const chunk of step.value) (chunk.stream === 'stdout' ? stdout : stderr).add(chunk);
+      }
+    } catch (error) {
+      if (options.signal?.aborted) await handle.signal('SIGKILL', { timeoutMs: 5_000 }).catch(() => {});
+      throw error;
+    } finally {
+      input.abort();
+    }
+  }
+
+  /** Starts a command and returns at once; it goes on whether or not anyone follows it. */
+  async start(
+    command: string | string[],
+    options: StartOptions & { /** Keep its input open. Default: empty. */ stdin?: boolean } = {},
+  ): Promise<ExecHandle> {
+    const id = options.id ?? newId();
+    const info = await this.#transport.json<ExecInfo>({
+      method: 'PUT',
+      path: `/v1/sessions/${this.#session.id}/execs/${encodeURIComponent(id)}`,
+      json: { ...specOf(command, options), ...(options.stdin ? { stdin: true } : {}) },
+      // Not retried blindly: in another sandbox the same id would run again.
+      repeatable: false,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+    return new ExecHandle(this.#transport, this.#session.id, id, {
+      incarnation: info.incarnation,
+      received: 0,
+    });
+  }
+
+  /** A handle for a command that was started before, here or elsewhere. */
+  async attach(id: string, options: CallOptions = {}): Promise<ExecHandle> {
+    const handle = new ExecHandle(this.#transport, this.#session.id, id);
+    // Tells which sandbox it is in, and that it exists.
+    await handle.info(options);
+    return handle;
+  }
+
+  /** The commands of the present sandbox, ended ones included. */
+  async list(options: CallOptions = {}): Promise<ExecInfo[]> {
+    const path = `/v1/sessions/${this.#session.id}/execs`;
+    const { items } = await this.#transport.json<{ items: ExecInfo[] }>({
+      method: 'GET',
+      path,
+      repeatable: true,
+      ...options,
+    });
+    return items;
+  }
+
+  /** Starting and following in one request, which is what makes a short command fast. */
+  #runAndFollow(id: string, spec: ExecSpec, deadline: Deadline, onStart: () => void) {
+    const path = `/v1/sessions/${this.#session.id}/execs/${encodeURIComponent(id)}`;
+    const sandboxBefore = this.#session.info.incarnation;
+    let sent = false;
+    const open = async (state: FollowState): Promise<IncomingMessage> => {
+      if (state.incarnation !== undefined) return openOutput(this.#transport, path, state, deadline);
+      // Its fate is open after a break: the sandbox is asked before anything is started again.
+      if (sent && (await this.#wasStarted(path, sandboxBefore, deadline))) {
+        return openOutput(this.#transport, path, state, deadline);
+      }
+      sent = true;
+      return this.#transport.stream({
+        method: 'PUT',
+        path,
+        json: spec,
+        accept: NDJSON,
+        repeatable: false,
+        deadline,
+      });
+    };
+    return follow({
+      open,
+      state: { offsets: { stdout: 0, stderr: 0 }, incarnation: undefined },
+      deadline,
+      reconnectMs: RECONNECT_MS,
+      explain: (error) => this.#transport.explain(error),
+      onStart,
+    });
+  }
+
+  /** Throws when it can't be known: the sandbox that was asked to start it has been replaced. */
+  async #wasStarted(path: string, sandboxBefore: number, deadline: Deadline): Promise<boolean> {
+    const ask = { method: 'GET', repeatable: true, deadline } as const;
+    try {
+      await this.#transport.json({ ...ask, path });
+      return true;
+    } catch (error) {
+      if (!(error instanceof MobVibeError) || error.code !== 'exec_not_found') throw error;
+    }
+    const session = await this.#transport.json<SessionInfo>({
+      ...ask,
+      path: `/v1/sessions/${this.#session.id}`,
+    });
+    if (session.incarnation === sandboxBefore) return false;
+    throw new MobVibeError(
+      'outcome_unknown',
+      'unknown',
+      'The connection broke while the command was being started, and the sandbox was replaced since: it may have run there',
+    );
+  }
+}
+
+function specOf(command: string | string[], { cwd, env, timeoutMs = DEFAULT_EXEC_TIMEOUT_MS }: StartOptions) {
+  return {
+    command,
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(env === undefined ? {} : { env }),
+    timeout_ms: timeoutMs,
+  };
+}
