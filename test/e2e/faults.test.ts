@@ -1,0 +1,145 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MobVibeError } from '../../client/index.ts';
+import { localStack, type TestStack, until } from './local-stack.ts';
+
+let up: TestStack;
+beforeAll(async () => {
+  up = await localStack({
+    controllerEnv: {
+      MOBVIBE_CLEANUP_INTERVAL_MS: '1000',
+      MOBVIBE_SAVE_INTERVAL_MS: '1000',
+      MOBVIBE_START_TIMEOUT_MS: '5000',
+      MOBVIBE_DATABASE_TIMEOUT_MS: '1500',
+    },
+  });
+});
+afterAll(() => up?.[Symbol.asyncDispose]());
+
+describe('when something breaks', () => {
+  test('a flood of output ends well and says that it was cut', async () => {
+    await using session = await up.mobvibe.sessions.create({ id: 'loud' });
+    let seen = 0;
+    const outcome = await session.exec('yes | head -c 200000000; echo done >&2', {
+      maxOutputBytes: 1000,
+      onStdout: (data) => {
+        seen += data.length;
+      },
+    });
+    expect(outcome).toMatchObject({ exitCode: 0, truncated: true, stderr: 'done\n' });
+    expect(outcome.stdout).toHaveLength(1000);
+    expect(seen).toBe(200_000_000);
+  });
+
+  test('a controller that is killed and started again loses no byte of a running exec', async () => {
+    await using session = await up.mobvibe.sessions.create({ id: 'survivor' });
+    const machine = session.info.sandbox_id;
+    const running = session.exec('for i in $(seq 1 60); do echo "line $i"; sleep 0.05; done; exit 9');
+    await until(async () => (await session.execs.list()).length > 0);
+    up.stack.controller.kill('SIGKILL');
+    await up.stack.controller.exited;
+    await up.stack.restartController();
+    const outcome = await running;
+    expect(outcome.exitCode).toBe(9);
+    expect(outcome.stdout).toBe(Array.from({ length: 60 }, (_, i) => `line ${i + 1}\n`).join(''));
+    expect((await session.refresh()).sandbox_id).toBe(machine);
+  });
+
+  test('an agent that is killed is a lost machine, never an exit code; the saved files come back', async () => {
+    const session = await up.mobvibe.sessions.create({ id: 'lost' });
+    await session.files.write('kept.txt', 'kept');
+    await session.save();
+    const running = session.exec(['sleep', '120']);
+    await until(async () => (await session.execs.list()).length > 0);
+    const response = await fetch(
+      `${up.stack.fly.ready.url}/v1/apps/mobvibe-local-cell/machines/${session.info.sandbox_id}/signal`,
+      {
+        method: 'POST',
+        headers: { authorization: `Bearer ${up.stack.flyToken}`, 'content-type': 'application/json' },
+        body: '{"signal":"SIGKILL"}',
+      },
+    );
+    expect(response.status).toBe(200);
+    expect((await running).result.kind).toBe('machine_lost');
+    const after = await until(async () => {
+      const info = await session.refresh();
+      return info.status === 'failed' && info;
+    });
+    expect(after.error?.code).toBe('machine_lost');
+    await session.open();
+    expect(await session.files.readText('kept.txt')).toBe('kept');
+    await session.stop();
+  });
+
+  test('a write past the memory limit is killed and said so', async (ctx) => {
+    if (up.stack.engine.lacks.some((lack) => /memory/i.test(lack))) {
+      ctx.skip('this host can’t limit a machine’s memory');
+    }
+    await using session = await up.mobvibe.sessions.create({ id: 'hungry', memoryMb: 256 });
+    const eat = 'const all = []; while (true) all.push(Buffer.alloc(1 << 24, 1))';
+    const outcome = await session.exec(['node', '-e', eat]);
+    expect(outcome.exitCode).not.toBe(0);
+    expect(outcome).toMatchObject({ result: { kind: 'signaled', signal: 'SIGKILL' }, oomKilled: true });
+    expect(await session.exec('echo alive')).toMatchObject({ stdout: 'alive\n' });
+  });
+
+  test('local Fly that stands still or is down: running sessions go on, new ones fail with a code and start later', async () => {
+    const steady = await up.mobvibe.sessions.create({ id: 'steady' });
+    up.stack.fly.kill('SIGSTOP');
+    try {
+      expect(await steady.exec('echo on')).toMatchObject({ stdout: 'on\n' });
+    } finally {
+      up.stack.fly.kill('SIGCONT');
+    }
+    up.stack.fly.kill('SIGKILL');
+    await up.stack.fly.exited;
+    await expect(up.mobvibe.sessions.create({ id: 'later' })).rejects.toMatchObject({
+      code: 'fly_unavailable',
+      kind: 'fault',
+    });
+    await up.stack.restartFly();
+    // The machine of `later` was never made; that of `steady` died with local Fly, which is found out by asking.
+    const later = await until(() => up.mobvibe.sessions.create({ id: 'later' }).catch(passing));
+    expect(await later.exec('echo again')).toMatchObject({ stdout: 'again\n' });
+    await until(async () => (await steady.refresh()).status === 'failed');
+    expect(steady.info.error?.code).toBe('machine_lost');
+    await later.stop();
+  });
+
+  test('a database that stands still or is killed: running execs go on, everything else is a fault with a code, until it is back', async () => {
+    const session = await up.mobvibe.sessions.create({ id: 'steady' });
+    await session.exec('true');
+    up.stack.supabase.kill('SIGSTOP');
+    try {
+      expect(await session.exec('echo on')).toMatchObject({ stdout: 'on\n' });
+      await expect(up.mobvibe.sessions.get('steady')).rejects.toMatchObject({
+        code: 'database_unavailable',
+        kind: 'fault',
+      });
+    } finally {
+      up.stack.supabase.kill('SIGCONT');
+    }
+    // And one that is killed, Postgres with it, loses nothing that it has confirmed.
+    const before = await until(() => up.mobvibe.sessions.get('steady').catch(passing));
+    up.stack.supabase.kill('SIGKILL');
+    await up.stack.supabase.exited;
+    expect(await session.exec('echo still')).toMatchObject({ stdout: 'still\n' });
+    await expect(up.mobvibe.sessions.create({ id: 'other', waitMs: 0 })).rejects.toMatchObject({
+      code: 'database_unavailable',
+    });
+    await up.stack.restartSupabase();
+    expect((await until(() => up.mobvibe.sessions.get('steady').catch(passing))).info).toMatchObject({
+      status: 'ready',
+      sandbox_id: before.info.sandbox_id,
+    });
+    const other = await until(() => up.mobvibe.sessions.create({ id: 'other' }).catch(passing));
+    expect(other.info.status).toBe('ready');
+    await Promise.all([session.stop(), other.stop()]);
+  });
+});
+
+/** Anything but a fault that may pass ends the test. */
+function passing(error: unknown): undefined {
+  if (error instanceof MobVibeError && error.kind !== 'mistake') return undefined;
+  if (error instanceof MobVibeError && error.code === 'session_stopping') return undefined;
+  throw error;
+}
