@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -21,16 +22,18 @@ async function stranger(folder: string) {
 
 test('a process that is left is found by its namespace and by the folder that it names, until it is gone', async (ctx) => {
   const folder = await mkdtemp(join(tmpdir(), 'mobvibe-left-'));
+  // A name that nobody on this host says but this test.
+  const nowhere = join(tmpdir(), `mobvibe-nowhere-${randomUUID()}`);
   const child = await stranger(folder);
   if (child === null) return ctx.skip('this host has no user namespaces');
   try {
     const namespaces = namespacesBelow(child.pid!);
     expect(namespaces.size).toBeGreaterThanOrEqual(3);
-    expect(leftovers(namespaces, '/nowhere', ticksNow() + 100).processes.length).toBeGreaterThan(0);
+    expect(leftovers(namespaces, nowhere, ticksNow() + 100).processes.length).toBeGreaterThan(0);
     expect(leftovers(new Set(), folder, ticksNow() + 100)).toMatchObject({ folders: [folder] });
     expect(leftovers(new Set(), folder, ticksNow() + 100).processes.join()).toContain('unshare');
     // Younger than the end that is asked about: somebody else's, in a namespace whose number came free.
-    expect(leftovers(namespaces, '/nowhere', 0).processes).toEqual([]);
+    expect(leftovers(namespaces, nowhere, 0).processes).toEqual([]);
 
     child.kill('SIGKILL');
     await once(child, 'exit');
