@@ -83,6 +83,12 @@ export const KNOBS = {
     optional: true,
     why: 'A Unix socket on which agents are accepted as well, for machines without any network; the kernel takes 107 bytes',
   },
+  agentListenPort: {
+    variable: 'MOBVIBE_AGENT_LISTEN_PORT',
+    parse: integer(0, 65_535),
+    optional: true,
+    why: 'A port on which agents alone are accepted as well, for networks that must not reach the API',
+  },
   egressProxyUrl: {
     variable: 'MOBVIBE_EGRESS_PROXY_URL',
     parse: url('unix:', 'http:'),

@@ -83,10 +83,12 @@ export async function startController(config: Config, options: ControllerOptions
   });
 
   api.server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
-  const agentServer =
-    config.agentListenSocket === undefined ? undefined : await listenForAgents(config.agentListenSocket, hub);
-  const url = await listen(api, config).catch((error: unknown) => {
-    agentServer?.close();
+  const agentServers: Server[] = [];
+  const url = await (async () => {
+    for (const where of agentDoors(config)) agentServers.push(await listenForAgents(where, hub));
+    return listen(api, config);
+  })().catch((error: unknown) => {
+    for (const server of agentServers) server.close();
     fly.close();
     throw error;
   });
@@ -108,7 +110,7 @@ export async function startController(config: Config, options: ControllerOptions
       await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs)]);
       await lifecycle.shutdown(config.shutdownTimeoutMs);
       hub.close();
-      agentServer?.close();
+      for (const server of agentServers) server.close();
       await api.close();
       fly.close();
     },
@@ -129,16 +131,26 @@ async function listen(api: FastifyInstance, config: Config): Promise<string> {
   return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
 }
 
-/** A second way in, for agents alone, next to machines that have no network. */
-async function listenForAgents(path: string, hub: AgentHub): Promise<Server> {
+type AgentDoor = { path: string } | { port: number; host: string };
+
+function agentDoors({
+  agentListenSocket: path,
+  agentListenPort: port,
+  listenHost: host,
+}: Config): AgentDoor[] {
+  return [...(path === undefined ? [] : [{ path }]), ...(port === undefined ? [] : [{ port, host }])];
+}
+
+/** A second way in, for agents alone: next to machines that have no network, or where the API must not be reached. */
+async function listenForAgents(where: AgentDoor, hub: AgentHub): Promise<Server> {
   const server = createServer((_request, response) => response.writeHead(404).end());
   server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
   // Left behind by a controller that was killed; a live one would hold the TCP port as well.
-  await rm(path, { force: true });
+  if ('path' in where) await rm(where.path, { force: true });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject).listen(path, resolve);
+    server.once('error', reject).listen(where, resolve);
   });
   // Agents have other uids; what lets them in is their token.
-  await chmod(path, 0o666);
+  if ('path' in where) await chmod(where.path, 0o666);
   return server;
 }

@@ -1,20 +1,19 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { KNOBS } from '../controller/config.ts';
+import { EGRESS_KNOBS } from '../controller/egress/settings.ts';
 import { ERRORS } from '../controller/errors.ts';
 import type { Knob } from '../controller/knobs.ts';
 
 const operations = readFileSync('docs/operations.md', 'utf8').split('\n');
 
 describe('docs/operations.md', () => {
-  test.each(Object.values<Knob>(KNOBS).map((knob) => [knob.variable, knob] as const))(
-    'tells of %s',
-    (_name, knob) => {
-      const fallback =
-        knob.default !== undefined ? `\`${knob.default}\`` : knob.optional ? 'not set' : 'required';
-      expect(operations).toContain(`| \`${knob.variable}\` | ${fallback} | ${knob.why} |`);
-    },
-  );
+  const knobs = [...Object.values<Knob>(KNOBS), ...Object.values<Knob>(EGRESS_KNOBS)];
+  test.each(knobs.map((knob) => [knob.variable, knob] as const))('tells of %s', (_name, knob) => {
+    const fallback =
+      knob.default !== undefined ? `\`${knob.default}\`` : knob.optional ? 'not set' : 'required';
+    expect(operations).toContain(`| \`${knob.variable}\` | ${fallback} | ${knob.why} |`);
+  });
 
   test.each(Object.entries(ERRORS))('tells of the error %s', (code, [status, kind, title]) => {
     expect(operations).toContain(`| \`${code}\` | ${status} | ${kind} | ${title} |`);

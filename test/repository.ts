@@ -26,7 +26,7 @@ const FORBIDDEN: { from: RegExp; to: RegExp; types: boolean; why: string }[] = [
   },
   { from: /^client\//, to: /^(?!client\/)/, types: false, why: 'client/ takes types only from elsewhere' },
   {
-    from: /^local\/(fly|supabase|egress|stack)\//,
+    from: /^local\/(fly|supabase|stack)\//,
     to: /^controller\//,
     types: false,
     why: 'a stand-in knows no controller',

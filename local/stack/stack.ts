@@ -111,12 +111,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       startSupabase(0),
     ]);
     const storageHost = new URL(supabase.ready.url).host;
-    await part('egress proxy', 'local/egress/main.ts', [
-      '--socket',
-      join(gatewayDir, 'egress.sock'),
-      '--allow',
-      storageHost,
-    ]);
+    await part(
+      'egress proxy',
+      'controller/egress/main.ts',
+      [],
+      { MOBVIBE_EGRESS_LISTEN_SOCKET: join(gatewayDir, 'egress.sock'), MOBVIBE_EGRESS_ALLOW: storageHost },
+      false,
+    );
     const startFly = (port: number) =>
       part<FlyReady>(
         'local Fly',

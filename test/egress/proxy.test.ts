@@ -4,13 +4,16 @@ import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseTarget, startEgressProxy } from '../../local/egress/proxy.ts';
+import { agentToken } from '../../controller/agents/token.ts';
+import { type EgressProxy, parseTarget, startEgressProxy } from '../../controller/egress/proxy.ts';
+import { readEgressSettings } from '../../controller/egress/settings.ts';
+import { ConfigError } from '../../controller/knobs.ts';
 
 let folder: string;
 let target: Server;
 let port: number;
 let socketPath: string;
-let proxy: { close(): Promise<void> };
+let proxy: EgressProxy;
 let refused: string[];
 
 beforeEach(async () => {
@@ -21,7 +24,7 @@ beforeEach(async () => {
   socketPath = join(folder, 'egress.sock');
   refused = [];
   proxy = await startEgressProxy({
-    socketPath,
+    listen: { socketPath },
     allow: new Set([`127.0.0.1:${port}`]),
     log: (line) => refused.push(line),
   });
@@ -35,9 +38,13 @@ afterEach(async () => {
 });
 
 /** Asks the proxy for a tunnel and, when there is one, for `/` at its other end. */
-function through(authority: string): Promise<{ status: number; body: string }> {
+function through(
+  authority: string,
+  where: { socketPath: string } | { port: number } = { socketPath },
+  headers: Record<string, string> = {},
+): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
-    const connect = request({ socketPath, method: 'CONNECT', path: authority });
+    const connect = request({ ...where, host: '127.0.0.1', method: 'CONNECT', path: authority, headers });
     connect.once('error', reject);
     connect.once('response', (response) => resolve({ status: response.statusCode ?? 0, body: '' }));
     connect.once('connect', (response, socket: Socket) => {
@@ -91,6 +98,55 @@ describe('the egress proxy', () => {
     await new Promise((resolve) => target.close(resolve));
     expect((await through(`127.0.0.1:${port}`)).status).toBe(502);
     await new Promise<void>((resolve) => target.listen(port, '127.0.0.1', resolve));
+  });
+});
+
+describe('on a port, which user code reaches as its agent does', () => {
+  const secret = 'a secret of thirty-two characters.';
+  let guarded: EgressProxy;
+
+  beforeEach(async () => {
+    const env = { MOBVIBE_EGRESS_LISTEN_PORT: '0', MOBVIBE_AGENT_SECRET: secret.replaceAll(' ', '_') };
+    guarded = await startEgressProxy(
+      readEgressSettings({ ...env, MOBVIBE_EGRESS_ALLOW: `127.0.0.1:${port}` }),
+    );
+  });
+
+  afterEach(() => guarded.close());
+
+  const ask = (headers: Record<string, string>) =>
+    through(`127.0.0.1:${port}`, { port: guarded.port! }, headers);
+
+  test('an agent passes with the token of its sandbox', async () => {
+    const token = agentToken(secret.replaceAll(' ', '_'), 's-mine-1');
+    expect(await ask({ 'proxy-authorization': `Bearer ${token}` })).toMatchObject({ status: 200 });
+  });
+
+  test.each([
+    ['nothing', {}],
+    [
+      'a token of another secret',
+      { 'proxy-authorization': `Bearer ${agentToken('x'.repeat(32), 's-mine-1')}` },
+    ],
+    ['another scheme', { 'proxy-authorization': 'Basic czpw' }],
+  ])('whoever shows %s gets 407', async (_what, headers) => {
+    expect((await ask(headers)).status).toBe(407);
+  });
+});
+
+describe('its settings', () => {
+  const allow = { MOBVIBE_EGRESS_ALLOW: 'db.example:443' };
+
+  test.each([
+    ['MOBVIBE_EGRESS_ALLOW', {}],
+    ['MOBVIBE_EGRESS_ALLOW', { MOBVIBE_EGRESS_ALLOW: 'db.example', MOBVIBE_EGRESS_LISTEN_PORT: '1' }],
+    ['MOBVIBE_EGRESS_LISTEN_PORT', allow],
+    ['MOBVIBE_EGRESS_LISTEN_PORT', { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: 'http' }],
+    ['MOBVIBE_AGENT_SECRET', { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: '3128' }],
+    ['MOBVIBE_AGENT_SECRET', { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: '3128', MOBVIBE_AGENT_SECRET: 'short' }],
+  ])('a mistake names %s', (variable, env) => {
+    expect(() => readEgressSettings(env)).toThrow(ConfigError);
+    expect(() => readEgressSettings(env)).toThrow(variable);
   });
 });
 

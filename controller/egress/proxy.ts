@@ -6,18 +6,26 @@ import { connect, type Socket } from 'node:net';
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface EgressProxyOptions {
-  /** Unix socket to listen on; its folder is bound into the machines. */
-  socketPath: string;
+  /** A Unix socket, whose folder is bound into the machines, or a port on all addresses; 0 takes a free one. */
+  listen: { socketPath: string } | { port: number };
+  /** Whether a `Proxy-Authorization` may pass; who may not gets 407. Default: whoever reaches the socket may. */
+  admit?: (authorization: string | undefined) => boolean;
   /** Exact `host:port` pairs that may be reached. Nothing else is, whatever its name resolves to. */
   allow: ReadonlySet<string>;
   log?: (line: string) => void;
 }
 
+export interface EgressProxy {
+  /** Where it listens on a port. */
+  port: number | undefined;
+  close(): Promise<void>;
+}
+
 /**
- * The only way out of a local machine besides the controller: a forward proxy that knows `CONNECT` and a list of names.
+ * The only way out of a sandbox besides the controller: a forward proxy that knows `CONNECT` and a list of names.
  * It refuses everything else with 403, and plain-HTTP proxying with 501.
  */
-export async function startEgressProxy(options: EgressProxyOptions): Promise<{ close(): Promise<void> }> {
+export async function startEgressProxy(options: EgressProxyOptions): Promise<EgressProxy> {
   const open = new Set<Socket>();
   const track = (socket: Socket) => {
     open.add(socket);
@@ -29,6 +37,13 @@ export async function startEgressProxy(options: EgressProxyOptions): Promise<{ c
   server.on('connection', track);
   server.on('connect', (request, client: Socket, head: Buffer) => {
     client.on('error', () => client.destroy());
+    if (options.admit?.(request.headers['proxy-authorization']) === false) {
+      options.log?.('egress refused: no valid token of a sandbox');
+      client.end(
+        'HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Bearer\r\ncontent-length: 0\r\n\r\n',
+      );
+      return;
+    }
     const target = parseTarget(request.url ?? '');
     if (!target || !options.allow.has(`${target.host}:${target.port}`)) {
       options.log?.(`egress refused: ${JSON.stringify(request.url ?? '')}`);
@@ -50,8 +65,10 @@ export async function startEgressProxy(options: EgressProxyOptions): Promise<{ c
     });
     client.once('close', () => upstream.destroy());
   });
-  await listen(server, options.socketPath);
+  await listen(server, options.listen);
+  const address = server.address();
   return {
+    port: address === null || typeof address === 'string' ? undefined : address.port,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -69,12 +86,13 @@ export function parseTarget(authority: string): { host: string; port: number } |
   return { host: match[1]!.toLowerCase(), port };
 }
 
-async function listen(server: Server, socketPath: string): Promise<void> {
-  rmSync(socketPath, { force: true });
+async function listen(server: Server, where: EgressProxyOptions['listen']): Promise<void> {
+  const socketPath = 'socketPath' in where ? where.socketPath : undefined;
+  if (socketPath !== undefined) rmSync(socketPath, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(socketPath, resolve);
+    server.listen('port' in where ? { port: where.port } : { path: socketPath }, resolve);
   });
   // A machine's root is another uid on the host; the folders on both sides keep everybody else away.
-  chmodSync(socketPath, 0o666);
+  if (socketPath !== undefined) chmodSync(socketPath, 0o666);
 }
