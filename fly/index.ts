@@ -21,6 +21,7 @@ export type { ListMachinesOptions } from './look.ts';
 export type { ChangeOptions } from './on-machine.ts';
 export type { Sleep } from './rate.ts';
 export type * from './types.ts';
+export { durationSeconds } from './validate.ts';
 export type { WaitOptions } from './wait.ts';
 
 export interface FlyClientOptions {

@@ -81,10 +81,11 @@ export function checkDuration(call: string, field: string, value: string): void 
 /** Until SIGKILL: Fly's maximum is 300 s. */
 export function checkGrace(call: string, field: string, value: string): void {
   checkDuration(call, field, value);
-  if (seconds(value) > 300) mistake(call, field, value, 'must be 300 s at most');
+  if (durationSeconds(value) > 300) mistake(call, field, value, 'must be 300 s at most');
 }
 
-function seconds(duration: string): number {
+/** Of a duration as Go writes them, such as `1m30s`; it must have been checked. */
+export function durationSeconds(duration: string): number {
   const parts = [...duration.matchAll(/([\d.]+)(ms|h|m|s)/g)];
   return parts.reduce((sum, [, count, unit]) => sum + Number(count) * (UNIT_S[unit ?? ''] ?? 0), 0);
 }

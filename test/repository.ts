@@ -31,13 +31,27 @@ const FORBIDDEN: { from: RegExp; to: RegExp; types: boolean; why: string }[] = [
     types: false,
     why: 'a stand-in knows no controller',
   },
+  {
+    from: /^infra\//,
+    to: /^(?!infra\/|fly\/|client\/|image\/bundle\.ts)/,
+    types: true,
+    why: 'infra/ is pointed at everything but Fly by URLs',
+  },
+  { from: /^(?!infra\/)/, to: /^infra\//, types: true, why: 'nobody imports infra/' },
 ];
-for (const file of tracked.filter((name) => /^(fly|controller|image|client|local)\/.*\.ts$/.test(name))) {
+const SOURCE = /^(fly|controller|image|client|infra|local|bench)\/.*\.ts$/;
+/** `import … from 'x'`, `export … from 'x'` and `import('x')`, by path or by the package's own name. */
+const IMPORTS = [
+  /^(?:import|export)\s+(type\s)?[^'"]*?from '(\.{1,2}\/|mobvibe-sandboxes\/)([^']+)'/gms,
+  /()\bimport\(\s*'(\.{1,2}\/|mobvibe-sandboxes\/)([^']+)'/g,
+];
+for (const file of tracked.filter((name) => SOURCE.test(name))) {
   const text = readFileSync(file, 'utf8');
-  for (const match of text.matchAll(/^(?:import|export)\s+(type\s)?[^'"]*?from '(\.{1,2}\/[^']+)'/gms)) {
-    const target = new URL(match[2]!, `file:///${file}`).pathname.slice(1);
+  for (const [, isType, start, rest] of IMPORTS.flatMap((pattern) => [...text.matchAll(pattern)])) {
+    const from = start!.startsWith('.') ? `file:///${file}` : 'file:///';
+    const target = new URL(start!.startsWith('.') ? start! + rest! : rest!, from).pathname.slice(1);
     for (const rule of FORBIDDEN) {
-      if (rule.from.test(file) && rule.to.test(target) && (rule.types || !match[1])) {
+      if (rule.from.test(file) && rule.to.test(target) && (rule.types || !isType)) {
         problems.push(`${file} imports ${target}: ${rule.why}`);
       }
     }
