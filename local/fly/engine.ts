@@ -1,9 +1,13 @@
+import type { MachineCheck, MachineService } from './wire.ts';
+
 /**
  * What runs behind local Fly's API. An engine knows processes, not Fly: states, events, restarts, rate limits and
  * `auto_destroy` are the API's business.
  */
 export interface Engine {
   readonly name: 'namespaces' | 'simulated' | 'docker';
+  /** Whether its machines can be reached, and asked how they are: without, `services` and `checks` of a config are refused. */
+  readonly serves: boolean;
   /** What this host gives and what it lacks, in sentences for a person; printed when local Fly starts. */
   report(): EngineReport;
   /** Whether `config.image` can be run; the reason where it can't. Asked at create. */
@@ -31,6 +35,10 @@ export interface MachineSpec {
   env: Record<string, string>;
   /** Replaces the image's own entry point where given (`init.exec`). */
   exec?: string[];
+  /** Replaces the image's own command where given, after whichever entry point (`init.cmd`). */
+  cmd?: string[];
+  services: MachineService[];
+  checks: Record<string, MachineCheck>;
   guest: { cpu_kind: 'shared' | 'performance'; cpus: number; memory_mb: number };
 }
 
@@ -41,9 +49,18 @@ export interface RunningMachine {
   signal(signal: string): Promise<void>;
   /** Runs a command as root of the machine. Rejects with `EngineError('exec_timeout')` at the deadline. */
   exec(request: { command: string[]; stdin?: string; timeoutMs: number }): Promise<MachineExecResult>;
+  /** The latest word of each of its checks that has run. Absent where the engine doesn't serve. */
+  checks?(): CheckState[];
   /** Absent where the engine can't. Suspending keeps memory. */
   suspend?(): Promise<void>;
   resume?(): Promise<void>;
+}
+
+/** What a check says of a machine that runs. */
+export interface CheckState {
+  name: string;
+  status: 'passing' | 'warning' | 'critical';
+  output: string;
 }
 
 export interface MachineExit {

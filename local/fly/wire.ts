@@ -39,6 +39,24 @@ export interface MachineConfig {
   /** `timeout`: a Go duration such as `10s`, or a number of nanoseconds. */
   stop_config?: { signal?: string; timeout?: string | number };
   dns: Record<string, unknown>;
+  services?: MachineService[];
+  checks?: Record<string, MachineCheck>;
+}
+
+export interface MachineService {
+  protocol: 'tcp';
+  internal_port: number;
+  ports: { port: number; handlers?: string[] }[];
+}
+
+export interface MachineCheck {
+  type: 'tcp' | 'http';
+  port: number;
+  /** Of an HTTP check. */
+  path?: string;
+  /** Go durations, or numbers of nanoseconds. */
+  interval?: string | number;
+  timeout?: string | number;
 }
 
 export interface ImageRef {

@@ -108,7 +108,16 @@ describe('config', () => {
     [{ image, stop_config: { timeout: '301s' } }, 400, 'config.stop_config.timeout: "301s"'],
     [{ image, stop_config: { signal: 'SIGPIPE' } }, 400, 'config.stop_config.signal: "SIGPIPE"'],
     [{ image, mounts: [{ volume: 'vol_1' }] }, 501, 'config.mounts'],
-    [{ image, services: [{}] }, 501, 'config.services'],
+    [{ image, services: [{}] }, 400, 'config.services[0].internal_port: undefined'],
+    [
+      { image, services: [{ internal_port: 80, ports: [{ port: 0 }] }] },
+      400,
+      'config.services[0].ports[0].port: 0',
+    ],
+    [{ image, services: [{ internal_port: 80, protocol: 'udp' }] }, 501, 'config.services[0].protocol'],
+    [{ image, services: [{ internal_port: 80, autostop: 'stop' }] }, 501, 'config.services[0].autostop'],
+    [{ image, checks: { up: { type: 'ping', port: 80 } } }, 400, 'config.checks.up.type: "ping"'],
+    [{ image, checks: { up: { type: 'tcp' } } }, 400, 'config.checks.up.port: undefined'],
     [{ image, rootfs: { persist: 'always' } }, 501, 'config.rootfs.persist'],
   ])('%j is refused with %i', (config, status, words) => {
     const error = failure(() => parseConfig(config));

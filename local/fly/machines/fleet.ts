@@ -1,4 +1,5 @@
 import type { Apps } from '../apps.ts';
+import type { CheckState, Engine } from '../engine.ts';
 import type { MachineRequest } from '../rules/create.ts';
 import { failedPrecondition, invalidArgument, machineNameTaken, machineNotFound } from '../rules/errors.ts';
 import { imageRef } from '../rules/images.ts';
@@ -56,6 +57,15 @@ export class Fleet {
     const machine = this.#machines.get(id);
     if (!machine) throw machineNotFound(id);
     return machine;
+  }
+
+  get engine(): Pick<Engine, 'name' | 'serves'> {
+    return this.#context.engine;
+  }
+
+  /** Of a machine that may be gone meanwhile. */
+  checksOf(id: string): CheckState[] {
+    return this.#machines.get(id)?.checks() ?? [];
   }
 
   all(): Machine[] {

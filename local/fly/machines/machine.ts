@@ -1,6 +1,12 @@
 import { sleep } from '../clock.ts';
-import { EngineError, type MachineExecResult, type MachineExit, type RunningMachine } from '../engine.ts';
-import { execOverride } from '../rules/config.ts';
+import {
+  type CheckState,
+  EngineError,
+  type MachineExecResult,
+  type MachineExit,
+  type RunningMachine,
+} from '../engine.ts';
+import { cmdOverride, execOverride } from '../rules/config.ts';
 import { execTimedOut, notRunning, unsupported } from '../rules/errors.ts';
 import { type AfterExit, afterExit, exitEvent, type Intent, recentRestarts } from '../rules/exits.ts';
 import { suspendRefusal } from '../rules/states.ts';
@@ -82,6 +88,11 @@ export class Machine {
     if (!running?.suspend) throw unsupported(`suspend on the ${this.#context.engine.name} engine`);
     this.#move('suspending', { type: 'suspend', status: 'suspending', source: 'user' });
     this.#goOn(this.#finishSuspend(running));
+  }
+
+  /** None while it does not run. */
+  checks(): CheckState[] {
+    return (this.record.state === 'started' && this.#running?.checks?.()) || [];
   }
 
   async signal(name: string): Promise<void> {
@@ -189,6 +200,9 @@ export class Machine {
         image: record.config.image,
         env: environment(record),
         exec: execOverride(record.config.init),
+        cmd: cmdOverride(record.config.init),
+        services: record.config.services ?? [],
+        checks: record.config.checks ?? {},
         guest: record.config.guest,
       });
     } catch (error) {

@@ -1,7 +1,11 @@
+import type { CheckState } from '../engine.ts';
 import type { MachineRecord } from '../wire.ts';
 
 /** The machine as the API shows it; `summary` as a list with `summary=true` does. */
-export function machineView(record: MachineRecord, { summary = false } = {}): Record<string, unknown> {
+export function machineView(
+  record: MachineRecord,
+  { summary = false, checks = [] }: { summary?: boolean; checks?: CheckState[] } = {},
+): Record<string, unknown> {
   const short = {
     id: record.id,
     name: record.name,
@@ -19,7 +23,14 @@ export function machineView(record: MachineRecord, { summary = false } = {}): Re
   // A host that cannot be reached cannot say what it runs: the config that is known counts as incomplete.
   const config =
     record.host_status === 'ok' ? { config: record.config } : { incomplete_config: record.config };
-  return { ...short, ...config, events: record.events, checks: [], host_status: record.host_status };
+  return {
+    ...short,
+    ...config,
+    events: record.events,
+    // The Go clients can't read an empty time.
+    checks: checks.map((check) => ({ ...check, updated_at: record.updated_at })),
+    host_status: record.host_status,
+  };
 }
 
 /** The machine as the list of a whole org shows it. */

@@ -54,13 +54,17 @@ export async function createNamespacesEngine(options: NamespacesEngineOptions): 
 
   async function boot(spec: MachineSpec, image: NamespacesImage): Promise<RunningMachine> {
     const { dir } = await folder.image(image.dir);
-    const machine = await startMachine(parts, spec, { dir, command: spec.exec ?? image.entrypoint });
+    const machine = await startMachine(parts, spec, {
+      dir,
+      command: spec.exec ?? [...image.entrypoint, ...(spec.cmd ?? [])],
+    });
     void machine.exited.then(() => machines.delete(spec.id));
     return machine;
   }
 
   return {
     name: 'namespaces',
+    serves: false,
     report: () => describeHost(host, hierarchies),
 
     async resolveImage(ref) {

@@ -6,6 +6,7 @@ import { unsupported, versionMismatch } from '../rules/errors.ts';
 import { matches, parseListFilter } from '../rules/filters.ts';
 import { requireLease } from '../rules/leases.ts';
 import { refusal } from '../rules/states.ts';
+import type { MachineConfig } from '../wire.ts';
 import { appOf, machineFor, machineOf, nonceOf, queryOf } from './request.ts';
 
 const maxEventsAnswered = 50;
@@ -16,10 +17,9 @@ export function machineRoutes(server: FastifyInstance, core: Core): void {
 
   server.post(machines, { config: { action: 'machine.create' } }, async (request) => {
     const app = appOf(core, request);
-    const { record } = await core.fleet.create(
-      app,
-      parseMachineRequest(request.body, 'main.createMachineRequest'),
-    );
+    const wanted = parseMachineRequest(request.body, 'main.createMachineRequest');
+    refuseUnserved(core, wanted.config);
+    const { record } = await core.fleet.create(app, wanted);
     return { ...machineView(record), ...(record.lease ? { nonce: record.lease.nonce } : {}) };
   });
 
@@ -29,16 +29,18 @@ export function machineRoutes(server: FastifyInstance, core: Core): void {
     const records = core.faults.takeList(name) ?? core.fleet.ofApp(name).map(({ record }) => record);
     return records
       .filter((record) => record.app === name && matches(filter, record))
-      .map((record) => machineView(record, filter));
+      .map((record) => machineView(record, { ...filter, checks: core.fleet.checksOf(record.id) }));
   });
 
-  server.get(one, { config: { action: 'machine.get' } }, async (request) =>
-    machineView(machineOf(core, request).record),
-  );
+  server.get(one, { config: { action: 'machine.get' } }, async (request) => {
+    const machine = machineOf(core, request);
+    return machineView(machine.record, { checks: machine.checks() });
+  });
 
   server.post(one, { config: { action: 'machine.update' } }, async (request) => {
     const machine = machineFor('update', core, request);
     const update = parseMachineRequest(request.body, 'main.updateMachineRequest');
+    refuseUnserved(core, update.config);
     const current = machine.record.instance_id;
     if (update.currentVersion && update.currentVersion !== current) {
       throw versionMismatch(update.currentVersion, current);
@@ -74,4 +76,13 @@ export function machineRoutes(server: FastifyInstance, core: Core): void {
   server.get(`${one}/ps`, { config: { action: 'machine.exec' } }, async () => {
     throw unsupported('ps');
   });
+}
+
+/** What would silently do nothing is refused. */
+function refuseUnserved({ fleet }: Core, config: MachineConfig): void {
+  if (fleet.engine.serves) return;
+  for (const field of ['services', 'checks'] as const) {
+    if (Object.keys(config[field] ?? {}).length > 0)
+      throw unsupported(`config.${field} on the ${fleet.engine.name} engine`);
+  }
 }

@@ -11,6 +11,7 @@ import {
   optionalStringMap,
   optionalStrings,
 } from './json.ts';
+import { parseChecks, parseServices } from './services.ts';
 import { parseSignal } from './signals.ts';
 
 const maxStopTimeoutMs = 300_000;
@@ -18,13 +19,11 @@ const maxStopTimeoutMs = 300_000;
 /** Settings that would silently do nothing here, so that they are refused instead. */
 const notHere = [
   'cache_drive',
-  'checks',
   'containers',
   'files',
   'mounts',
   'processes',
   'schedule',
-  'services',
   'standbys',
   'statics',
   'volumes',
@@ -48,6 +47,8 @@ export function parseConfig(value: unknown): MachineConfig {
     auto_destroy: optionalBoolean(value, 'auto_destroy'),
     stop_config: parseStopConfig(optionalObject(value, 'stop_config')),
     dns: optionalObject(value, 'dns') ?? {},
+    services: parseServices(value),
+    checks: parseChecks(value),
     image,
   });
 }
@@ -74,15 +75,16 @@ function parseInit(init: JsonObject): MachineConfig['init'] {
   });
 }
 
-/**
- * What boots instead of the image's own entry point: `exec` beats everything. An engine knows the image's entry point but no
- * separate command, so that a `cmd` alone cannot be honoured.
- */
+/** What boots instead of the image's own entry point: `exec` beats everything. */
 export function execOverride(init: MachineConfig['init']): string[] | undefined {
   if (init.exec?.length) return init.exec;
   if (init.entrypoint?.length) return [...init.entrypoint, ...(init.cmd ?? [])];
-  if (init.cmd?.length) throw unsupported('config.init.cmd without config.init.entrypoint');
   return undefined;
+}
+
+/** What the image's own entry point is given instead of the image's own command. */
+export function cmdOverride(init: MachineConfig['init']): string[] | undefined {
+  return execOverride(init) === undefined && init.cmd?.length ? init.cmd : undefined;
 }
 
 const memoryPerCpuMb = {

@@ -1,4 +1,5 @@
 import {
+  type CheckState,
   type Engine,
   EngineError,
   type MachineExecResult,
@@ -20,6 +21,8 @@ export interface SimulatedOptions {
     machine: SimulatedMachine,
     request: { command: string[]; stdin?: string; timeoutMs: number },
   ) => Partial<MachineExecResult> | Promise<Partial<MachineExecResult>>;
+  /** What a check of a running machine says. Default: passing. */
+  check?: (machine: SimulatedMachine, name: string) => CheckState['status'];
   /** Default true. */
   canSuspend?: boolean;
 }
@@ -99,6 +102,12 @@ export function createSimulatedEngine(options: SimulatedOptions = {}): Simulated
         const result = await options.onExec?.(machine, request);
         return { exit_code: 0, exit_signal: 0, stdout: '', stderr: '', ...result };
       },
+      checks: () =>
+        Object.keys(spec.checks).map((name) => ({
+          name,
+          status: options.check?.(machine, name) ?? 'passing',
+          output: 'simulated',
+        })),
       ...(options.canSuspend === false
         ? {}
         : {
@@ -114,6 +123,7 @@ export function createSimulatedEngine(options: SimulatedOptions = {}): Simulated
 
   return {
     name: 'simulated',
+    serves: true,
     running,
     boots,
     discarded,
