@@ -1,10 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
-
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+import { AGENT, bundle } from '../../image/bundle.ts';
 
 export interface LocalImage {
   /** Pinned by digest, like every image the controller is given. */
@@ -15,25 +12,12 @@ export interface LocalImage {
 
 /** The sandbox image as the namespaces engine takes it: one folder with the agent bundled into one file. */
 export async function buildLocalImage(imagesDir: string): Promise<LocalImage> {
-  const bundle = await build({
-    entryPoints: [join(ROOT, 'image/agent/main.ts')],
-    bundle: true,
-    platform: 'node',
-    target: 'node24',
-    // Faster to start than ESM: what is imported late is loaded late.
-    format: 'cjs',
-    minifySyntax: true,
-    write: false,
-    logLevel: 'silent',
-    // Optional native helpers of `ws`; it works without them.
-    external: ['bufferutil', 'utf-8-validate'],
-  });
-  const agent = bundle.outputFiles[0]!.contents;
+  const agent = bundle(AGENT.entry);
   const digest = createHash('sha256').update(agent).digest('hex');
   const dir = join(imagesDir, digest.slice(0, 16));
   const staging = `${dir}.${process.pid}`;
   await mkdir(staging, { recursive: true });
-  await writeFile(join(staging, 'agent.js'), agent, { mode: 0o644 });
+  await writeFile(join(staging, AGENT.file), agent, { mode: 0o644 });
   // Another start may have put the same bytes there already: then theirs stay.
   await rename(staging, dir).catch(() => rm(staging, { recursive: true, force: true }));
   return {
