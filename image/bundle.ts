@@ -31,6 +31,7 @@ export const CONTROLLER_PROGRAMS: readonly Program[] = [
 /** Files of the repository that a build context takes as they are: name in the context, path in the repository. */
 const SANDBOX_FILES = {
   Dockerfile: 'image/Dockerfile',
+  'system/furnish.sh': 'image/system/furnish.sh',
   'init/start.sh': 'image/init/start.sh',
   'init/init.sh': 'image/init/init.sh',
   'expo/prepare.sh': 'image/expo/prepare.sh',
@@ -101,7 +102,9 @@ function writeContext(dir: string, files: Record<string, Uint8Array>, alsoHere: 
   }
   for (const [name, contents] of Object.entries(files)) {
     const path = join(dir, name);
-    mkdirSync(dirname(path), { recursive: true });
+    const folder = dirname(path);
+    mkdirSync(folder, { recursive: true });
+    chmodSync(folder, 0o755);
     writeFileSync(path, contents);
     // Beyond the reach of this process' umask. Times are part of an image's digest.
     chmodSync(path, 0o644);
