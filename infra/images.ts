@@ -1,0 +1,74 @@
+import { fileURLToPath } from 'node:url';
+import * as docker from '@pulumi/docker';
+import * as pulumi from '@pulumi/pulumi';
+import { writeControllerContext, writeSandboxContext } from '../image/bundle.ts';
+import type { ImagesConfig } from './config.ts';
+import { physicalName } from './names.ts';
+import { App } from './resources/app.ts';
+
+export interface ImagesArgs {
+  endpoint: string;
+  org: string;
+  project: string;
+  stack: string;
+  /** Host of the registry; whoever runs Docker is logged in there (`fly auth docker`), so no password is in the state. */
+  registry: string;
+  config: ImagesConfig;
+}
+
+const BUILD = new URL('../.mobvibe/build/', import.meta.url);
+/** What Fly's machines are. */
+const PLATFORM = 'linux/amd64';
+
+/** The two images, built and pushed, or taken as they are; only digests are handed on, as a tag may change under a running stack. */
+export class Images extends pulumi.ComponentResource {
+  readonly sandbox: pulumi.Output<string>;
+  readonly controller: pulumi.Output<string>;
+
+  constructor(name: string, args: ImagesArgs, opts?: pulumi.ComponentResourceOptions) {
+    super('mobvibe:infra:Images', name, {}, opts);
+    const { config } = args;
+    const given = config.sandboxRef !== undefined && config.controllerRef !== undefined;
+    // A repository of Fly's registry belongs to an app, which has to be there before the push.
+    const app = given ? undefined : this.#repository(name, args);
+    this.sandbox = pulumi.output(
+      config.sandboxRef ??
+        this.#build(`${name}-sandbox`, app!, args, {
+          context: context('sandbox', writeSandboxContext),
+          target: config.sandboxTarget,
+          args: { BASE: config.sandboxBase },
+        }),
+    );
+    this.controller = pulumi.output(
+      config.controllerRef ??
+        this.#build(`${name}-controller`, app!, args, {
+          context: context('controller', writeControllerContext),
+          args: { BASE: config.controllerBase },
+        }),
+    );
+    this.registerOutputs({ sandbox: this.sandbox, controller: this.controller });
+  }
+
+  #repository(name: string, { endpoint, org, project, stack }: ImagesArgs): App {
+    return new App(name, { endpoint, org, name: physicalName(project, stack, 'img') }, { parent: this });
+  }
+
+  #build(name: string, app: App, { registry }: ImagesArgs, build: docker.types.input.DockerBuild) {
+    const image = new docker.Image(
+      name,
+      {
+        imageName: pulumi.interpolate`${registry}/${app.name}:${name.replace(/^.*-/, '')}`,
+        build: { ...build, platform: PLATFORM },
+      },
+      { parent: this },
+    );
+    return image.repoDigest;
+  }
+}
+
+/** The folder that Docker is given, made anew: the same sources make the same bytes, and then nothing is built. */
+function context(name: string, write: (dir: string) => void): string {
+  const dir = fileURLToPath(new URL(name, BUILD));
+  write(dir);
+  return dir;
+}
