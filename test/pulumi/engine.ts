@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -79,6 +79,11 @@ export async function startWorld(): Promise<World> {
     throwAway: true,
   });
   await mkdir(join(home, 'state'));
+  // Pulumi writes a stack's settings beside the project file: a copy of that, and the program itself.
+  const project = join(home, 'project');
+  await mkdir(project);
+  await copyFile(join(ROOT, 'Pulumi.yaml'), join(project, 'Pulumi.yaml'));
+  await symlink(join(ROOT, 'infra'), join(project, 'infra'));
   const said: string[] = [];
   const env: NodeJS.ProcessEnv = {
     ...process.env,
@@ -94,7 +99,7 @@ export async function startWorld(): Promise<World> {
 
   async function pulumi(args: string[]): Promise<PulumiRun> {
     const child = spawn('pulumi', [...args, '--non-interactive'], {
-      cwd: ROOT,
+      cwd: project,
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: UP_TIMEOUT_MS,
@@ -118,8 +123,7 @@ export async function startWorld(): Promise<World> {
     token,
     said,
     async stack(name, config = {}) {
-      const file = join(home, `Pulumi.${name}.yaml`);
-      const at = ['--stack', name, '--config-file', file];
+      const at = ['--stack', name];
       const must = async (args: string[]) => {
         const { code, output } = await pulumi(args);
         if (code !== 0) throw new Error(`pulumi ${args[0]} ended with ${code}:\n${output}`);
