@@ -13,7 +13,7 @@ export interface AgentRequest {
   path: string;
   headers?: Record<string, string>;
   body?: Readable | Uint8Array | string;
-  /** Until the headers of the answer, milliseconds. Default 30000. */
+  /** Until the headers of the answer, and as long again for the body of a JSON answer; milliseconds. Default 30000. */
   timeoutMs?: number;
   signal?: AbortSignal;
 }
@@ -94,7 +94,7 @@ export class AgentLink {
       const timer = setTimeout(() => fail(lost(request, `No answer within ${timeoutMs} ms`)), timeoutMs);
       stream.once('response', (answer) => {
         settle();
-        const reply = new AgentReply(stream, answer);
+        const reply = new AgentReply(stream, answer, timeoutMs);
         // From here on giving up means that the body breaks off.
         const give = () => reply.body.destroy(request.signal?.reason as Error);
         request.signal?.addEventListener('abort', give, { once: true });

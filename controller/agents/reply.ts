@@ -17,28 +17,48 @@ export class AgentReply {
   readonly headers: IncomingHttpHeaders;
   /** Ends where the agent ended it; a connection that broke before is a `CodedError` `agent_lost`. */
   readonly body: Readable;
+  readonly #timeoutMs: number;
 
-  constructor(stream: ClientHttp2Stream, headers: IncomingHttpHeaders & IncomingHttpStatusHeader) {
+  /** `timeoutMs`: for the whole of a JSON answer, from its headers on. */
+  constructor(
+    stream: ClientHttp2Stream,
+    headers: IncomingHttpHeaders & IncomingHttpStatusHeader,
+    timeoutMs: number,
+  ) {
     this.status = headers[':status'] ?? 0;
     this.headers = headers;
     this.body = new ReplyBody(stream);
+    this.#timeoutMs = timeoutMs;
   }
 
   async json<T>(): Promise<T> {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    for await (const chunk of this.body as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > MOST_JSON_BYTES)
-        throw new CodedError('internal', `An answer of the agent has over ${bytes} bytes`);
-    }
-    const text = Buffer.concat(chunks).toString();
+    const text = await this.#text();
     try {
       return JSON.parse(text || 'null') as T;
     } catch (cause) {
       throw new CodedError('internal', `The agent's answer (status ${this.status}) is not JSON`, { cause });
     }
+  }
+
+  /** An agent that begins an answer and never ends it must not hold up whoever asked, say the stop that would end its machine. */
+  async #text(): Promise<string> {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    const timer = setTimeout(() => {
+      const detail = `The agent's answer was not complete within ${this.#timeoutMs} ms`;
+      this.body.destroy(new CodedError('agent_lost', detail));
+    }, this.#timeoutMs);
+    try {
+      for await (const chunk of this.body as AsyncIterable<Buffer>) {
+        chunks.push(chunk);
+        bytes += chunk.length;
+        if (bytes > MOST_JSON_BYTES)
+          throw new CodedError('internal', `An answer of the agent has over ${bytes} bytes`);
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+    return Buffer.concat(chunks).toString();
   }
 
   /** The JSON of a good answer; a bad one is thrown with the agent's own code. */

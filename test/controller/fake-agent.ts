@@ -28,6 +28,8 @@ export class FakeMachine {
   readonly failures: { path: string; times: number; status: number; error: AgentError }[] = [];
   /** Settles before each request whose path begins so is answered. */
   readonly gates = new Map<string, Promise<void>>();
+  /** Begins the answers to requests whose path begins so, and never ends them. */
+  readonly unfinished = new Set<string>();
   readonly packs = new Map<string, Map<string, Buffer>>();
   restored: number | undefined;
   /** Leaves out the first byte of all that it uploads. */
@@ -161,6 +163,10 @@ export class FakeAgent {
     const body = await read(request);
     machine.requests.push(`${request.method} ${url.pathname}`);
     for (const [path, gate] of machine.gates) if (url.pathname.startsWith(path)) await gate;
+    if ([...machine.unfinished].some((path) => url.pathname.startsWith(path))) {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      return response.write('{');
+    }
     const failure = machine.failures.find(({ path, times }) => times > 0 && url.pathname.startsWith(path));
     if (failure !== undefined) {
       failure.times -= 1;

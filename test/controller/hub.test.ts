@@ -175,6 +175,17 @@ describe('a link', () => {
     expect(link.connected).toBe(true);
   });
 
+  it('says agent_lost when an answer begins and does not end', async () => {
+    const { link, agent } = await linked();
+    agent.machine.unfinished.add('/health');
+    const reply = await link.request({ method: 'GET', path: '/health', timeoutMs: 30 });
+    await expect(reply.expect()).rejects.toMatchObject({
+      code: 'agent_lost',
+      detail: expect.stringContaining('30 ms'),
+    });
+    expect(link.connected).toBe(true);
+  });
+
   it('says agent_unreachable when nothing could be sent', async () => {
     const { link } = await linked();
     link.close('test');
