@@ -83,15 +83,18 @@ export async function startController(config: Config, options: ControllerOptions
   });
 
   api.server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
+  let url: string;
   const agentServers: Server[] = [];
-  const url = await (async () => {
-    for (const where of agentDoors(config)) agentServers.push(await listenForAgents(where, hub));
-    return listen(api, config);
-  })().catch((error: unknown) => {
+  try {
+    url = await listen(api, config);
+    // Only now: who can't have the port may be a second controller by mistake, and must not take the first one's socket.
+    for (const door of agentDoors(config)) agentServers.push(await listenForAgents(door, hub));
+  } catch (error) {
     for (const server of agentServers) server.close();
+    await api.close();
     fly.close();
     throw error;
-  });
+  }
   lifecycle.startCleanup();
   jobs.start();
   saves.start();
@@ -145,7 +148,7 @@ function agentDoors({
 async function listenForAgents(where: AgentDoor, hub: AgentHub): Promise<Server> {
   const server = createServer((_request, response) => response.writeHead(404).end());
   server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
-  // Left behind by a controller that was killed; a live one would hold the TCP port as well.
+  // Left behind by a controller that was killed; a live one holds the TCP port as well.
   if ('path' in where) await rm(where.path, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject).listen(where, resolve);

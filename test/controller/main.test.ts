@@ -106,6 +106,20 @@ describe('node controller/main.ts', () => {
     expect(stderr()).toMatch(/^MOBVIBE_CPUS is "many"/);
   });
 
+  it('leaves the agents of a controller that runs already alone', async () => {
+    const env = await settings();
+    const first = await world.controller(env.FLY_APP_NAME!);
+    await first.manager.createSandbox({ sessionId: 'first' });
+    const { exit, stderr } = run('main.ts', [], { ...env, MOBVIBE_LISTEN_PORT: new URL(first.url).port });
+    expect(await exit).toBe(1);
+    expect(stderr()).toContain('EADDRINUSE');
+    const { agent } = world.running('s-first-1');
+    agent.cut();
+    await world.until(() => first.hub.get('s-first-1')?.connected === false || first.hub.size === 0);
+    await world.until(() => first.hub.get('s-first-1')?.connected);
+    await world.closeAll();
+  });
+
   it('says why it can’t listen', async () => {
     const { exit, stderr } = run('main.ts', [], {
       ...(await settings()),
