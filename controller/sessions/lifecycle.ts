@@ -39,6 +39,8 @@ export interface LifecycleTimes extends Omit<WorkerTimes, 'startTimeoutMs'> {
   unknownGraceMs: number;
   /** Added to the start's own deadline when a caller waits for it, so that the caller learns its outcome. */
   waitSlackMs: number;
+  /** What a shutdown has cut off has this long to notice; a call to an agent that does not answer ends with its connection, later. */
+  cutOffMs: number;
 }
 
 export const TIMES: LifecycleTimes = {
@@ -48,6 +50,7 @@ export const TIMES: LifecycleTimes = {
   retryMs: 500,
   unknownGraceMs: 120_000,
   waitSlackMs: 10_000,
+  cutOffMs: 5_000,
 };
 
 export interface CallOptions {
@@ -88,6 +91,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   readonly #workers = new Map<string, Running>();
   readonly #stopping = new AbortController();
   readonly #cleanup: Cleanup;
+  #draining = false;
 
   constructor(deps: LifecycleDeps) {
     super();
@@ -111,8 +115,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     open: { id: string; settings: SessionSettings | null },
     { actor = 'lifecycle', waitMs }: CallOptions = {},
   ): Promise<SessionRow & { created: boolean }> {
-    if (this.#stopping.signal.aborted)
-      throw new CodedError('shutting_down', 'This controller takes no new sessions');
+    if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
     const { cellApp: app, startTimeoutMs } = this.#deps.config;
     const opened = await this.#deps.store.openSession({ ...open, app, actor });
     if (opened.opened) this.#changed(opened.sandbox);
@@ -165,12 +168,6 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     return collected.outcome(end);
   }
 
-  /** Resolves when the sandbox's worker, if it has one here, has brought it to rest, or after `timeoutMs`. */
-  async atRest(name: string, timeoutMs: number): Promise<void> {
-    const running = this.#workers.get(name);
-    if (running !== undefined) await within(running.done, timeoutMs);
-  }
-
   /** Carries the sandbox on from its row; joins the worker that is at it already. */
   drive(name: string, row?: SandboxRow, settings?: SessionSettings): Promise<void> {
     const running = this.#workers.get(name);
@@ -191,7 +188,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     return done;
   }
 
-  /** Compares rows and machines now and then every `cleanupIntervalMs`. */
+  /** Compares rows and machines now and then, every `cleanupIntervalMs`. */
   startCleanup(): void {
     this.#cleanup.start();
   }
@@ -205,9 +202,16 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
    * start. Sandboxes go on running.
    */
   async shutdown(graceMs: number): Promise<void> {
-    await this.stopCleanup();
-    await within(Promise.all([...this.#workers.values()].map(({ done }) => done)), graceMs);
+    this.#draining = true;
+    await within(
+      this.stopCleanup().then(() => this.#allAtRest()),
+      graceMs,
+    );
     this.#stopping.abort(new CodedError('shutting_down', 'This controller is shutting down'));
+    await within(this.#allAtRest(), this.#times.cutOffMs);
+  }
+
+  async #allAtRest(): Promise<void> {
     await Promise.all([...this.#workers.values()].map(({ done }) => done));
   }
 

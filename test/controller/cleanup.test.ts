@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { World } from './world.ts';
+import { TIMES, World } from './world.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -101,5 +101,43 @@ describe('shutdown', () => {
     const next = await world.controller(app);
     expect(await next.manager.execCommand('stays', 'echo here')).toMatchObject({ stdout: 'here\n' });
     expect(world.boots.filter((name) => name === 's-stays-1')).toHaveLength(1);
+  });
+
+  it('takes no new session while steps under way may still end', async () => {
+    const app = await world.app();
+    world.mute.add('s-slow-1');
+    const controller = await world.controller(app, {
+      env: { MOBVIBE_SHUTDOWN_TIMEOUT_MS: '10000' },
+    });
+    await controller.manager.createSandbox({ sessionId: 'slow' }, { waitMs: 0 });
+    await world.until(() => world.boots.includes('s-slow-1'));
+    const closed = world.close(controller);
+    const refused = expect.objectContaining({ code: 'shutting_down' });
+    await world.until(async () => {
+      const opened = await controller.manager
+        .createSandbox({ sessionId: 'new' }, { waitMs: 0 })
+        .catch((error) => error);
+      return refused.asymmetricMatch(opened);
+    });
+    world.running('s-slow-1').agent.start();
+    await closed;
+    expect(await world.store.getSession('slow')).toMatchObject({ status: 'ready' });
+  });
+
+  it('does not wait for an agent that never answers', async () => {
+    const app = await world.app();
+    const controller = await world.controller(app, { times: { ...TIMES, cutOffMs: 50 } });
+    await controller.manager.createSandbox({ sessionId: 'hung' });
+    const { inside } = world.running('s-hung-1');
+    inside.gates.set('/workspace/pack', new Promise(() => {}));
+    await controller.manager.destroySandbox('hung', { waitMs: 0 });
+    await world.until(() => inside.requests.includes('POST /workspace/pack'));
+    await world.close(controller);
+    expect(await world.store.getSession('hung')).toMatchObject({ status: 'stopping' });
+
+    inside.gates.clear();
+    await world.controller(app);
+    await world.until(async () => (await world.store.getSession('hung')).status === 'stopped');
+    expect(await world.live(app)).toEqual([]);
   });
 });
