@@ -1,18 +1,20 @@
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import { CodedError } from '../errors.ts';
 import { createAuthenticator, PUBLIC_ROUTES } from './auth.ts';
 import type { ApiDeps } from './deps.ts';
 import { logRequests } from './log.ts';
 import { measureRequests } from './metrics.ts';
 import { describeApi } from './openapi.ts';
-import { routeNotFound, sendProblem } from './problems.ts';
+import { answerMalformed, routeNotFound, sendProblem } from './problems.ts';
 import { execRoutes } from './routes/execs.ts';
 import { fileRoutes } from './routes/files.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { platformRoutes } from './routes/platform.ts';
 import { sessionRoutes } from './routes/sessions.ts';
 import { uploadRoutes } from './routes/uploads.ts';
+import { giveUpStalled } from './stalls.ts';
 import { createStreamSender } from './streams.ts';
 import type { Api } from './types.ts';
 import { validatorCompiler } from './validation.ts';
@@ -34,6 +36,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 500 },
     frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
+    clientErrorHandler: answerMalformed,
+    // Answered by refuseWhileClosing, in the form of all our errors.
+    return503OnClosing: false,
   }).withTypeProvider<TypeBoxTypeProvider>() satisfies Api;
   app.setValidatorCompiler(validatorCompiler);
   // Answers are made field by field (present.ts) or come from the agent; schemas only describe them.
@@ -46,6 +51,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
 
   measureRequests(app, deps.metrics);
   logRequests(app);
+  refuseWhileClosing(app);
+  giveUpStalled(app);
   requireKey(app, deps);
   app.setNotFoundHandler(routeNotFound);
   app.addHook('onRoute', ({ method, url, schema }) => {
@@ -68,6 +75,17 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   );
   await app.ready();
   return app as unknown as FastifyInstance;
+}
+
+/** A kept connection may bring one more request before it is closed: it had no effect, and its client may go elsewhere. */
+function refuseWhileClosing(app: Api): void {
+  let closing = false;
+  app.addHook('preClose', async () => {
+    closing = true;
+  });
+  app.addHook('onRequest', async () => {
+    if (closing) throw new CodedError('shutting_down', 'This controller is shutting down');
+  });
 }
 
 /** Every route, known or not, needs a key unless it is on the public list. */

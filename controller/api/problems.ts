@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { CodedError } from '../errors.ts';
 
@@ -48,6 +49,19 @@ function fromFastify({ code, statusCode }: Partial<FastifyError>): CodedError | 
     default:
       return statusCode === 400 ? new CodedError('invalid_json', 'The body is not JSON') : undefined;
   }
+}
+
+/** Answers what Node could not read as HTTP: it never becomes a request, and no hook hears of it. */
+export function answerMalformed(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const problem = new CodedError(
+    'invalid_request',
+    `This is no well-formed HTTP request (${error.code})`,
+  ).toProblem();
+  const body = JSON.stringify(problem);
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: ${PROBLEM_JSON}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
 }
 
 export function routeNotFound(request: FastifyRequest): never {

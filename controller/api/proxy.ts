@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
 import { pipeline, type Readable, Transform } from 'node:stream';
 import type { AgentRequest } from '../agents/link.ts';
 import { CodedError } from '../errors.ts';
@@ -8,9 +7,8 @@ import type { AgentReply, SessionLink, SessionManager } from './deps.ts';
 export const NDJSON = 'application/x-ndjson';
 /** The agent answers from its own machine at once; whatever takes longer than this has broken. */
 const ANSWER_TIMEOUT_MS = 30_000;
-/** Its answer to a body comes after the whole of it. A client that stalls is noticed sooner (`STALLED_MS`). */
+/** Its answer to a body comes after the whole of it. A client that stalls is noticed sooner (stalls.ts). */
 export const UPLOAD_TIMEOUT_MS = 3_600_000;
-const STALLED_MS = 60_000;
 
 const CLIENT_LEFT = new Error('The client has left');
 
@@ -116,15 +114,4 @@ export function ofLength(body: Readable, length: number): Readable {
     },
   });
   return pipeline(body, count, () => {});
-}
-
-/** The unread body of a request, given up when the client sends nothing for a minute. */
-export function incomingBody(reply: Responding): Readable {
-  const { raw } = reply.request;
-  // Node takes the socket away from a request whose client has left.
-  const { socket }: { socket: Socket | null } = raw;
-  if (socket === null) return raw;
-  raw.setTimeout(STALLED_MS, () => raw.destroy());
-  reply.raw.once('close', () => socket.setTimeout(0));
-  return raw;
 }

@@ -1,4 +1,6 @@
 import { request } from 'node:http';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Problem } from '../../controller/errors.ts';
 import { API_KEY, Harness } from './support/harness.ts';
@@ -236,4 +238,13 @@ describe('what the controller does not know', () => {
     expect(await outcome.promise).toBe('left');
     expect((await harness.fetch('/v1/sessions/demo')).status).toBe(200);
   });
+});
+
+test('what is no HTTP is answered as a problem, too', async () => {
+  const { hostname, port } = new URL(harness.url);
+  const socket = connect(Number(port), hostname);
+  socket.end('GET /v1/sessions/a b HTTP/1.1\r\n\r\n');
+  const [head, body] = (await text(socket)).split('\r\n\r\n');
+  expect(head).toMatch(/^HTTP\/1.1 400 [\s\S]*application\/problem\+json/);
+  expect(JSON.parse(body!)).toMatchObject({ code: 'invalid_request', status: 400, kind: 'mistake' });
 });

@@ -2,7 +2,9 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ExecEvent, JobLogEvent } from '../../controller/api/schemas.ts';
 import { API_KEY, Harness } from './support/harness.ts';
@@ -130,6 +132,29 @@ describe('execs', () => {
     const closing = harness.app.close();
     await expect(reader.read()).rejects.toThrow();
     await closing;
+  });
+
+  test('a request that comes over an old connection while the API closes is refused as shutting_down', async () => {
+    const held = Promise.withResolvers<void>();
+    const save = async () => {
+      await held.promise;
+      return { version: 1, changed: false, files: 0, bytes: 0 };
+    };
+    const other = await Harness.start((deps) => ({ ...deps, files: { save } }));
+    await other.fake.open('demo');
+    const { hostname, port } = new URL(other.url);
+    const socket = connect(Number(port), hostname);
+    const ask = (line: string) => {
+      socket.write(`${line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${API_KEY}\r\n\r\n`);
+      return once(other.app.server, 'request');
+    };
+    await ask('POST /v1/sessions/demo/save');
+    const closed = other.app.close();
+    await ask('GET /v1/sessions');
+    held.resolve();
+    expect(await text(socket)).toMatch(/^HTTP\/1.1 200 [\s\S]*HTTP\/1.1 503 [\s\S]*"code":"shutting_down"/);
+    await closed;
+    await other.fake.close();
   });
 
   test('stdin goes in by offset, signals to the whole group', async () => {

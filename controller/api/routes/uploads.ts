@@ -1,7 +1,7 @@
 import type { FileStat } from '../../agents/wire.ts';
 import { json } from '../answers.ts';
 import type { ApiDeps } from '../deps.ts';
-import { askAgentJson, incomingBody, UPLOAD_TIMEOUT_MS, withQuery } from '../proxy.ts';
+import { askAgentJson, UPLOAD_TIMEOUT_MS, withQuery } from '../proxy.ts';
 import * as schemas from '../schemas.ts';
 import type { Api } from '../types.ts';
 
@@ -27,7 +27,7 @@ export function uploadRoutes(app: Api, { manager }: ApiDeps): void {
       const { body } = await askAgentJson<FileStat>(manager, reply, request.params.id, {
         method: 'PUT',
         path: withQuery('/files', request.query),
-        body: incomingBody(reply),
+        body: request.raw,
         timeoutMs: UPLOAD_TIMEOUT_MS,
       });
       return body;
@@ -51,7 +51,7 @@ export function uploadRoutes(app: Api, { manager }: ApiDeps): void {
       const { body } = await askAgentJson<{ received: number }>(manager, reply, request.params.id, {
         method: 'POST',
         path,
-        body: incomingBody(reply),
+        body: request.raw,
         timeoutMs: UPLOAD_TIMEOUT_MS,
       });
       return body;
