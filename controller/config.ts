@@ -1,3 +1,4 @@
+import { guestProblem } from '../fly/index.ts';
 import { ConfigError, integer, type Knob, listOf, matching, oneOf, path, readKnobs, url } from './knobs.ts';
 
 /** A Fly region code or one of its aliases (`eu`, `any`, …). */
@@ -202,8 +203,11 @@ export type Config = { readonly [Name in keyof typeof KNOBS]: ValueOf<(typeof KN
 export function readConfig(env: Record<string, string | undefined>): Config {
   const values = readKnobs(KNOBS, env) as Omit<Config, 'cellApp'> & { cellApp: string | undefined };
   const config = { ...values, cellApp: values.cellApp ?? values.flyAppName };
-  if (config.memoryMb % 256 !== 0) {
-    throw new ConfigError([`MOBVIBE_MEMORY_MB is "${config.memoryMb}"; it must be a multiple of 256`]);
+  const { cpuKind, cpus, memoryMb } = config;
+  const problem = guestProblem({ cpu_kind: cpuKind, cpus, memory_mb: memoryMb });
+  if (problem !== undefined) {
+    const knob = ({ cpu_kind: 'cpuKind', cpus: 'cpus', memory_mb: 'memoryMb' } as const)[problem.field];
+    throw new ConfigError([`${KNOBS[knob].variable} is "${config[knob]}"; expected ${problem.expected}`]);
   }
   return config;
 }

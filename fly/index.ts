@@ -17,6 +17,7 @@ import type { Sleep } from './rate.ts';
 
 export type { CallEvent, CallOptions } from './call.ts';
 export * from './errors.ts';
+export { guestProblem } from './guest.ts';
 export type { ListMachinesOptions } from './look.ts';
 export type { ChangeOptions } from './on-machine.ts';
 export type { Sleep } from './rate.ts';

@@ -1,4 +1,5 @@
 import { flyError } from './errors.ts';
+import { guestProblem } from './guest.ts';
 import type {
   AllocateIpRequest,
   CreateMachineRequest,
@@ -135,25 +136,12 @@ function checkConfig(call: string, config: MachineConfig): void {
   });
 }
 
-const SHARED_CPUS = [1, 2, 4, 6, 8];
-
-/** Fly docs, "machines/machine-sizing". */
 export function checkGuest(call: string, guest: Guest): void {
   checkKeys(call, 'config.guest', guest, GUEST_KEYS);
-  const { cpu_kind: kind = 'shared', cpus = 1, memory_mb: memory } = guest;
-  if (kind !== 'shared' && kind !== 'performance') {
-    mistake(call, 'config.guest.cpu_kind', kind, 'must be shared or performance');
-  }
-  if (kind === 'shared' && !SHARED_CPUS.includes(cpus)) {
-    mistake(call, 'config.guest.cpus', cpus, `must be one of ${SHARED_CPUS.join(', ')} with cpu_kind shared`);
-  }
-  if (kind === 'performance') checkInteger(call, 'config.guest.cpus', cpus, 1, 16);
-  if (memory === undefined) return;
-  const [step, min, max] = kind === 'shared' ? [256, 256, 2048 * cpus] : [2048, 2048 * cpus, 8192 * cpus];
-  if (!Number.isInteger(memory) || memory % step !== 0 || memory < min || memory > max) {
-    const rule = `must be a multiple of ${step} from ${min} to ${max} with ${cpus} ${kind} CPUs`;
-    mistake(call, 'config.guest.memory_mb', memory, rule);
-  }
+  const problem = guestProblem(guest);
+  if (problem === undefined) return;
+  const { field, expected } = problem;
+  mistake(call, `config.guest.${field}`, guest[field], `must be ${expected}`);
 }
 
 /** Fly's exec answers 400 above 60 s. */

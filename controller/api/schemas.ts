@@ -1,5 +1,6 @@
 import Type, { type Static, type TSchema, type TUnsafe } from 'typebox';
 import { ERRORS, type ErrorCode } from '../errors.ts';
+import { EXEC_ID, SESSION_ID } from '../sessions/names.ts';
 
 /**
  * Every shape of the HTTP API, once: requests are checked against these, the OpenAPI document is made from them and the SDK
@@ -16,12 +17,11 @@ const orNull = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()
 
 // Ids and small values
 
-export const SESSION_ID_PATTERN = '^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$';
 export const SessionId = Type.String({
-  pattern: SESSION_ID_PATTERN,
+  pattern: SESSION_ID.source,
   description: 'Lower-case letters, digits and inner hyphens, at most 48',
 });
-export const ExecId = Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' });
+export const ExecId = Type.String({ pattern: EXEC_ID.source });
 export const JobId = Type.String({ pattern: '^[A-Za-z0-9_-]{1,48}$' });
 
 const Time = Type.String({ description: 'ISO 8601' });

@@ -66,26 +66,3 @@ function show(value: unknown, field: string): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length <= 100 ? text : `${text.slice(0, 100)}…`;
 }
-
-/** The rules of a command and its environment that a schema cannot say. */
-export function checkCommand(spec: { command: string | string[]; env?: Record<string, string> }): void {
-  const words = typeof spec.command === 'string' ? [spec.command] : spec.command;
-  const field = 'command';
-  if (words.length === 0 || words[0]!.trim() === '') {
-    throw new CodedError('invalid_command', 'command is empty', { field });
-  }
-  const withNul = words.findIndex((word) => word.includes('\0'));
-  if (withNul >= 0) {
-    const where = typeof spec.command === 'string' ? 'command' : `command.${withNul}`;
-    throw new CodedError('invalid_command', `${where} holds a NUL character`, { field });
-  }
-  for (const [name, value] of Object.entries(spec.env ?? {})) {
-    if (name === '' || /[=\0]/.test(name) || value.includes('\0')) {
-      throw new CodedError(
-        'invalid_request',
-        `env has the variable ${JSON.stringify(name)}: a name must not be empty or hold "=" or NUL, a value no NUL`,
-        { field: 'env' },
-      );
-    }
-  }
-}

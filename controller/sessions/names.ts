@@ -10,6 +10,8 @@ export const METADATA = {
 /** Session ids: as long as `s-<session>-<incarnation>` still makes a host name. */
 export const SESSION_ID = /^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$/;
 
+export const EXEC_ID = /^[A-Za-z0-9_-]{1,64}$/;
+
 /** The parts of `s-<session>-<incarnation>`; undefined for any other name. */
 export function parseSandboxName(name: string): { session: string; incarnation: number } | undefined {
   const parts = /^s-(.+)-([1-9]\d{0,9})$/.exec(name);

@@ -1,8 +1,9 @@
+import { guestProblem } from '../../fly/index.ts';
 import type { ExecSpec } from '../agents/wire.ts';
 import type { Config } from '../config.ts';
 import { CodedError } from '../errors.ts';
 import type { SessionSettings } from '../store/rows.ts';
-import { SESSION_ID } from './names.ts';
+import { EXEC_ID, SESSION_ID } from './names.ts';
 
 export interface SandboxRequest {
   sessionId: string;
@@ -25,9 +26,7 @@ export interface ExecOptions {
   stdin?: string | Uint8Array;
 }
 
-const EXEC_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const REGIONS = /^[a-z]{2,5}(,[a-z]{2,5})*$/;
-const CPUS = { shared: [1, 2, 4, 6, 8], performance: [1, 2, 4, 6, 8, 10, 12, 14, 16] };
 
 export function checkSessionId(id: string): void {
   if (!SESSION_ID.test(id)) {
@@ -48,22 +47,36 @@ export function sessionSettings(
     memory = defaults.memoryMb,
   } = request;
   if (!REGIONS.test(region)) throw invalid('region', region, 'region codes such as "sjc" or "sjc,lax,any"');
-  if (cpuKind !== 'shared' && cpuKind !== 'performance')
-    throw invalid('cpuKind', cpuKind, '"shared" or "performance"');
-  if (!CPUS[cpuKind].includes(cpus))
-    throw invalid('cpus', cpus, `one of ${CPUS[cpuKind].join(', ')} for ${cpuKind}`);
-  // Fly docs, "machines/guides-examples/machine-sizing".
-  const unit = cpuKind === 'shared' ? 256 : 2048;
-  const most = cpus * (cpuKind === 'shared' ? 2048 : 8192);
-  const least = cpuKind === 'shared' ? unit : cpus * unit;
-  if (!Number.isInteger(memory) || memory % unit !== 0 || memory < least || memory > most) {
-    throw invalid(
-      'memory',
-      memory,
-      `a multiple of ${unit} from ${least} to ${most} for ${cpus} ${cpuKind} CPUs`,
-    );
+  const settings: SessionSettings = { region, cpu_kind: cpuKind, cpus, memory_mb: memory };
+  const problem = guestProblem(settings);
+  if (problem !== undefined) {
+    const field = ({ cpu_kind: 'cpuKind', cpus: 'cpus', memory_mb: 'memory' } as const)[problem.field];
+    throw invalid(field, settings[problem.field], problem.expected);
   }
-  return { region, cpu_kind: cpuKind, cpus, memory_mb: memory };
+  return settings;
+}
+
+/** What the agent would refuse as well, said here, where nothing has to be sent for it. */
+export function checkCommand(spec: { command: string | string[]; env?: Record<string, string> }): void {
+  const words = typeof spec.command === 'string' ? [spec.command] : spec.command;
+  const field = 'command';
+  if (words.length === 0 || words[0]!.trim() === '') {
+    throw new CodedError('invalid_command', 'command is empty', { field });
+  }
+  const withNul = words.findIndex((word) => word.includes('\0'));
+  if (withNul >= 0) {
+    const where = typeof spec.command === 'string' ? 'command' : `command.${withNul}`;
+    throw new CodedError('invalid_command', `${where} holds a NUL character`, { field });
+  }
+  for (const [name, value] of Object.entries(spec.env ?? {})) {
+    if (name === '' || /[=\0]/.test(name) || value.includes('\0')) {
+      throw new CodedError(
+        'invalid_request',
+        `env has the variable ${JSON.stringify(name)}: a name must not be empty or hold "=" or NUL, a value no NUL`,
+        { field: 'env' },
+      );
+    }
+  }
 }
 
 export function execSpec(
@@ -71,17 +84,7 @@ export function execSpec(
   options: ExecOptions,
   defaultTimeoutMs: number,
 ): ExecSpec {
-  const parts = Array.isArray(command) ? command : [command];
-  const isText = parts.every((part) => typeof part === 'string' && !part.includes('\0'));
-  if (!isText || parts[0] === undefined || parts[0].trim() === '') {
-    throw new CodedError(
-      'invalid_command',
-      'command must be a text or a list of texts, not empty and without NUL',
-      {
-        field: 'command',
-      },
-    );
-  }
+  checkCommand({ command, ...(options.env && { env: options.env }) });
   const { execId, cwd, env, timeoutMs = defaultTimeoutMs, stdin } = options;
   if (execId !== undefined && !EXEC_ID.test(execId)) {
     const detail = `execId is ${show(execId)}; expected 1 to 64 of A-Z, a-z, 0-9, _ and -`;

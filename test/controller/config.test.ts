@@ -51,7 +51,9 @@ describe('readConfig', () => {
     ['MOBVIBE_STACK', 'My Stack'],
     ['MOBVIBE_CPU_KIND', 'huge'],
     ['MOBVIBE_CPUS', '0'],
+    ['MOBVIBE_CPUS', '3'],
     ['MOBVIBE_MEMORY_MB', '500'],
+    ['MOBVIBE_MEMORY_MB', '4096'],
     ['MOBVIBE_MEMORY_MB', 'lots'],
     ['MOBVIBE_EXEC_TIMEOUT_MS', '0'],
     ['MOBVIBE_SANDBOX_MAX_AGE_MS', '-1'],
@@ -66,6 +68,15 @@ describe('readConfig', () => {
     ['MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS', 'x'],
   ] as const)('names %s when it is %j', (variable, value) => {
     expect(() => readConfig({ ...GOOD, [variable]: value })).toThrow(new RegExp(`^${variable} `));
+  });
+
+  it('takes no size of machine by default that Fly would refuse', () => {
+    expect(() => readConfig({ ...GOOD, MOBVIBE_CPU_KIND: 'performance' })).toThrow(
+      'MOBVIBE_MEMORY_MB is "512"; expected a multiple of 2048 from 2048 to 8192 with 1 performance CPUs',
+    );
+    expect(
+      readConfig({ ...GOOD, MOBVIBE_CPU_KIND: 'performance', MOBVIBE_CPUS: '2', MOBVIBE_MEMORY_MB: '4096' }),
+    ).toMatchObject({ cpuKind: 'performance', cpus: 2, memoryMb: 4096 });
   });
 
   it('tells of all that is wrong at once', () => {

@@ -1,13 +1,13 @@
 import type { FastifyReply } from 'fastify';
 import type { ExecInfo as AgentExecInfo, ExecEvent } from '../../agents/wire.ts';
 import { CodedError } from '../../errors.ts';
+import { checkCommand } from '../../sessions/requests.ts';
 import { json, lines, nothing } from '../answers.ts';
 import type { ApiDeps, SessionManager } from '../deps.ts';
 import { askAgent, askAgentJson, jsonBody, NDJSON, withIncarnation, withQuery } from '../proxy.ts';
 import * as schemas from '../schemas.ts';
 import type { StreamSender } from '../streams.ts';
 import type { Api } from '../types.ts';
-import { checkCommand } from '../validation.ts';
 
 export function execRoutes(app: Api, { manager, execTimeoutMs }: ApiDeps, sendLines: StreamSender): void {
   const tags = ['execs'];

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { checkCommand } from '../../sessions/requests.ts';
 import { createdOrFound, json, lines } from '../answers.ts';
 import type { ApiDeps } from '../deps.ts';
 import { chooseId } from '../ids.ts';
@@ -8,7 +9,6 @@ import { presentJob } from '../present.ts';
 import * as schemas from '../schemas.ts';
 import type { StreamSender } from '../streams.ts';
 import type { Api } from '../types.ts';
-import { checkCommand } from '../validation.ts';
 
 export function jobRoutes(
   app: Api,
