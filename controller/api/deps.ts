@@ -28,8 +28,8 @@ export interface ApiDeps {
   metrics: Registry;
   /** Deadline of an exec whose caller named none, milliseconds. */
   execTimeoutMs: number;
-  /** Unix milliseconds; default `Date.now`. */
-  clock?: () => number;
+  /** Unix milliseconds. */
+  clock: () => number;
 }
 
 export interface CallOptions {

@@ -90,7 +90,7 @@ function refuseWhileClosing(app: Api): void {
 
 /** Every route, known or not, needs a key unless it is on the public list. */
 function requireKey(app: Api, deps: ApiDeps): void {
-  const authenticate = createAuthenticator(deps.store, deps.clock ?? Date.now);
+  const authenticate = createAuthenticator(deps.store, deps.clock);
   app.addHook('onRequest', async (request) => {
     if (PUBLIC_ROUTES.has(`${request.method} ${request.routeOptions.url}`)) return;
     request.caller = await authenticate(request);

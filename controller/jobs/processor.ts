@@ -12,6 +12,7 @@ export interface JobDeps {
   lifecycle: SandboxLifecycle;
   config: Pick<Config, 'jobPollMs' | 'jobLeaseMs' | 'jobsAtOnce' | 'execTimeoutMs' | 'startTimeoutMs'>;
   log: Logger;
+  clock: () => number;
   random: () => number;
 }
 

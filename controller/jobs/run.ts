@@ -110,8 +110,8 @@ export class JobRun {
 
   /** Opens the session where it is stopped; one that is being stopped is waited for. */
   async #openSandbox(): Promise<OpenSandbox> {
-    const { lifecycle, config } = this.#deps;
-    const until = performance.now() + config.startTimeoutMs;
+    const { lifecycle, config, clock } = this.#deps;
+    const until = clock() + config.startTimeoutMs;
     for (;;) {
       this.#over.signal.throwIfAborted();
       try {
@@ -121,7 +121,7 @@ export class JobRun {
       } catch (error) {
         const passes =
           error instanceof CodedError && ['session_stopping', 'session_not_open'].includes(error.code);
-        if (!passes || performance.now() >= until) throw error;
+        if (!passes || clock() >= until) throw error;
         await pause(RETRY_MS, this.#over.signal);
       }
     }
@@ -145,7 +145,7 @@ export class JobRun {
   }
 
   async #follow(open: OpenSandbox, attachOnly: boolean): Promise<void> {
-    const { store, lifecycle, config } = this.#deps;
+    const { store, lifecycle, config, clock, random } = this.#deps;
     const outbox = new Outbox((chunk) => this.#insist(() => store.appendJobOutput(this.#claim, chunk)));
     const { command, timeout_ms, ...rest } = this.#job.spec;
     const stopCanceling = this.#watchCancel(open);
@@ -158,6 +158,8 @@ export class JobRun {
         attach: attachOnly,
         onEvent: (event) => outbox.add(event),
         signal: this.#over.signal,
+        clock,
+        random,
       });
       await outbox.flush();
     } catch (error) {
@@ -249,7 +251,8 @@ export class JobRun {
 
   /** Tries what is safe to repeat until the database answers, for as long as this claim stands. */
   async #insist<T>(work: () => Promise<T>, codes: string[] = ['database_unavailable']): Promise<T> {
-    const until = performance.now() + HOLD_MS;
+    const { clock, random } = this.#deps;
+    const until = clock() + HOLD_MS;
     for (let attempt = 1; ; attempt++) {
       this.#over.signal.throwIfAborted();
       try {
@@ -257,8 +260,8 @@ export class JobRun {
       } catch (error) {
         if (error instanceof CodedError && error.code === 'fenced') this.abandon();
         const again = error instanceof CodedError && codes.includes(error.code);
-        if (!again || performance.now() >= until) throw error;
-        await pause(backoff(attempt, this.#deps.random, RETRY_MS, MOST_RETRY_MS), this.#over.signal);
+        if (!again || clock() >= until) throw error;
+        await pause(backoff(attempt, random, RETRY_MS, MOST_RETRY_MS), this.#over.signal);
       }
     }
   }

@@ -22,6 +22,10 @@ export interface ExecRun {
   /** From now until the result is given up as `unknown`. Default: the exec's own deadline and a minute. */
   deadlineMs?: number;
   signal?: AbortSignal;
+  /** Milliseconds from any origin. */
+  clock: () => number;
+  /** In [0, 1). */
+  random: () => number;
 }
 
 /** Default of `ExecSpec.timeout_ms`, see wire.ts. */
@@ -38,7 +42,7 @@ const MOST_RETRY_MS = 2_000;
  * never with an exit code that nobody has seen. Rejects when the exec provably did not start.
  */
 export async function runExec(run: ExecRun): Promise<ExecEnd> {
-  const began = performance.now();
+  const began = run.clock();
   const deadline = new AbortController();
   const ms = run.deadlineMs ?? (run.spec.timeout_ms ?? EXEC_TIMEOUT_MS) + GRACE_MS;
   const timer = setTimeout(() => deadline.abort(), ms);
@@ -56,7 +60,7 @@ export async function runExec(run: ExecRun): Promise<ExecEnd> {
       result,
       stdout_bytes: follower.offsets.stdout,
       stderr_bytes: follower.offsets.stderr,
-      duration_ms: Math.round(performance.now() - began),
+      duration_ms: run.clock() - began,
     };
   } finally {
     clearTimeout(timer);
@@ -99,7 +103,7 @@ class Follower {
         this.#signal.throwIfAborted();
         if (!this.#mayGoOn(error)) throw error;
       }
-      await pause(backoff(attempt, Math.random, RETRY_MS, MOST_RETRY_MS), this.#signal);
+      await pause(backoff(attempt, this.#run.random, RETRY_MS, MOST_RETRY_MS), this.#signal);
       this.#signal.throwIfAborted();
     }
   }
@@ -202,7 +206,7 @@ class Follower {
       } catch (error) {
         const again = error instanceof CodedError && ['agent_lost', 'agent_unreachable'].includes(error.code);
         if (!again) return;
-        await pause(backoff(attempt, Math.random, RETRY_MS, MOST_RETRY_MS), this.#signal);
+        await pause(backoff(attempt, this.#run.random, RETRY_MS, MOST_RETRY_MS), this.#signal);
       }
     }
   }

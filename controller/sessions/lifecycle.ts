@@ -157,6 +157,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     const end = await runExec({
       id: options.execId ?? randomUUID(),
       spec,
+      clock: this.#deps.clock,
+      random: this.#deps.random,
       connect: () => this.open.reconnect(sandbox),
       ...(options.stdin === undefined ? {} : { stdin: Buffer.from(options.stdin) }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),

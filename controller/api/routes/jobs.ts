@@ -10,11 +10,7 @@ import * as schemas from '../schemas.ts';
 import type { StreamSender } from '../streams.ts';
 import type { Api } from '../types.ts';
 
-export function jobRoutes(
-  app: Api,
-  { store, jobs, clock = Date.now }: ApiDeps,
-  sendLines: StreamSender,
-): void {
+export function jobRoutes(app: Api, { store, jobs, clock }: ApiDeps, sendLines: StreamSender): void {
   const tags = ['jobs'];
   const params = schemas.JobParams;
 

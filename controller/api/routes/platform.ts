@@ -6,7 +6,7 @@ import * as schemas from '../schemas.ts';
 import type { Api } from '../types.ts';
 
 /** The routes for whoever runs the controller. They need no key and tell nothing about sessions. */
-export function platformRoutes(app: Api, { probes, metrics, clock = Date.now }: ApiDeps): void {
+export function platformRoutes(app: Api, { probes, metrics, clock }: ApiDeps): void {
   const tags = ['platform'];
   const security: [] = [];
   const readiness = createReadiness(probes, clock);

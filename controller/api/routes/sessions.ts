@@ -6,10 +6,7 @@ import { presentEvent, presentSession } from '../present.ts';
 import * as schemas from '../schemas.ts';
 import type { Api } from '../types.ts';
 
-export function sessionRoutes(
-  app: Api,
-  { manager, lifecycle, files, store, clock = Date.now }: ApiDeps,
-): void {
+export function sessionRoutes(app: Api, { manager, lifecycle, files, store, clock }: ApiDeps): void {
   const tags = ['sessions'];
 
   app.post(

@@ -147,6 +147,7 @@ export class FakeController {
       log,
       metrics: new Registry(),
       execTimeoutMs: 300_000,
+      clock: Date.now,
     };
   }
 
