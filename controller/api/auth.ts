@@ -14,6 +14,10 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
 /** How long a good answer of the database stands; a revoked key works at most so long. */
 const CACHE_MS = 30_000;
 const CACHE_KEYS = 1_000;
+/** A key that was good stands for so long while the database is away, so that work in open sandboxes goes on ... */
+const AWAY_MS = 600_000;
+/** ... without asking it anew, and waiting for its deadline, at each request. */
+const ASK_AGAIN_MS = 5_000;
 
 export interface Caller {
   /** Id of the API key. */
@@ -22,19 +26,28 @@ export interface Caller {
 
 /** Says who sent a request, or throws `unauthorized`. Keys are looked up by their SHA-256 and never kept themselves. */
 export function createAuthenticator(store: Pick<ApiStore, 'checkApiKey'>, clock: () => number) {
-  const known = new Map<string, { caller: Caller; until: number }>();
+  const known = new Map<string, { caller: Caller; until: number; lastGood: number }>();
 
   return async function authenticate(request: FastifyRequest): Promise<Caller> {
     const key = bearerKey(request.headers.authorization);
     const sha256 = createHash('sha256').update(key).digest('hex');
     const hit = known.get(sha256);
     if (hit !== undefined && hit.until > clock()) return hit.caller;
+    let found: Awaited<ReturnType<typeof store.checkApiKey>>;
+    try {
+      found = await store.checkApiKey(sha256);
+    } catch (error) {
+      const isAway = error instanceof CodedError && error.code === 'database_unavailable';
+      if (!isAway || hit === undefined || clock() - hit.lastGood >= AWAY_MS) throw error;
+      hit.until = clock() + ASK_AGAIN_MS;
+      return hit.caller;
+    }
     known.delete(sha256);
-    const found = await store.checkApiKey(sha256);
     if (found === null) throw new CodedError('unauthorized', 'The API key is not known or was revoked');
     if (known.size >= CACHE_KEYS) known.delete(known.keys().next().value!);
-    known.set(sha256, { caller: { id: found.id }, until: clock() + CACHE_MS });
-    return { id: found.id };
+    const caller = { id: found.id };
+    known.set(sha256, { caller, until: clock() + CACHE_MS, lastGood: clock() });
+    return caller;
   };
 }
 

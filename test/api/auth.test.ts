@@ -1,12 +1,25 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PUBLIC_ROUTES } from '../../controller/api/auth.ts';
+import { CodedError } from '../../controller/errors.ts';
 import { API_KEY, Harness, REVOKED_KEY } from './support/harness.ts';
 
 let harness: Harness;
 let now = 1_000_000;
+let away = false;
 
 beforeAll(async () => {
-  harness = await Harness.start((deps) => ({ ...deps, clock: () => now }));
+  harness = await Harness.start((deps) => ({
+    ...deps,
+    clock: () => now,
+    store: {
+      ...deps.store,
+      checkApiKey: async (sha256) => {
+        const found = await deps.store.checkApiKey(sha256);
+        if (away) throw new CodedError('database_unavailable', 'away');
+        return found;
+      },
+    },
+  }));
 });
 afterAll(() => harness.close());
 
@@ -82,6 +95,28 @@ test('a good answer about a key stands for 30 s, then the database is asked agai
   now += 2_000;
   expect(await ask()).toBe(200);
   expect(harness.fake.keyChecks).toBe(before + 2);
+});
+
+test('while the database is away a key that was good stands for 10 minutes, no other does', async () => {
+  const ask = async (key = API_KEY) =>
+    (await harness.fetch('/v1/jobs', { headers: { authorization: `Bearer ${key}` } })).status;
+  now += 60_000;
+  expect(await ask()).toBe(200);
+  away = true;
+  try {
+    now += 60_000;
+    const before = harness.fake.keyChecks;
+    expect([await ask(), await ask(), await ask()]).toEqual([200, 200, 200]);
+    expect(harness.fake.keyChecks).toBe(before + 1);
+    expect(await ask(REVOKED_KEY)).toBe(503);
+    now += 539_999;
+    expect(await ask()).toBe(200);
+    now += 5_001;
+    expect(await ask()).toBe(503);
+  } finally {
+    away = false;
+  }
+  expect(await ask()).toBe(200);
 });
 
 test('no answer and no log line holds a key', async () => {
