@@ -180,6 +180,9 @@ class Follower {
         // The agent knows nothing of an exec that it had started: it is another one, in a machine that was started anew.
         if (this.#started && !this.#run.attach) throw new NoEnd('machine_lost', 'The machine was restarted');
         return false;
+      case 'exec_ended':
+        // It ended while nobody followed it, and so long ago that its agent has dropped the end.
+        throw new NoEnd('unknown', error.detail);
       default:
         return false;
     }

@@ -115,6 +115,20 @@ describe('execCommand', () => {
     expect(world.running('s-anew-2').inside.execs.size).toBe(0);
   });
 
+  it('is unknown, not lost with its machine, when its end came while nobody followed and was dropped', async () => {
+    const { controller, name } = await open('dropped');
+    const running = controller.manager.execCommand('dropped', 'wait', { execId: 'e' });
+    await exec(name, 'e');
+    const error = { code: 'exec_ended', detail: 'Exec e ended and its output is no longer kept' };
+    const { agent, inside } = world.running(name);
+    inside.failures.push({ path: '/execs/e', times: 9, status: 409, error });
+    agent.cut();
+    expect(await running).toMatchObject({
+      exit_code: null,
+      result: { kind: 'unknown', reason: error.detail },
+    });
+  });
+
   it('keeps what it is told to of the output and counts the rest', async () => {
     const { controller, name } = await open('loud');
     const running = controller.manager.execCommand('loud', 'wait', { execId: 'e', maxOutputBytes: 5 });

@@ -20,12 +20,15 @@ export class ExecTable {
   readonly #spoolDir: string;
   readonly #budget: SpoolBudget;
   readonly #now: () => number;
+  readonly #mostEnded: number;
   #closed = false;
 
-  constructor(options: { user: UserSide; stateDir: string; now: () => number }) {
+  /** `mostEnded`: of so many the output is kept after they have ended. Default 1000. */
+  constructor(options: { user: UserSide; stateDir: string; now: () => number; mostEnded?: number }) {
     this.#user = options.user;
     this.#spoolDir = join(options.stateDir, 'spool');
     this.#now = options.now;
+    this.#mostEnded = options.mostEnded ?? MOST_ENDED;
     rmSync(this.#spoolDir, { recursive: true, force: true });
     mkdirSync(this.#spoolDir, { recursive: true, mode: 0o700 });
     this.#budget = spoolBudget(this.#spoolDir);
@@ -49,9 +52,7 @@ export class ExecTable {
       }
       return { exec, created: false };
     }
-    if (this.#forgotten.has(id)) {
-      throw new Fault('exec_ended', `Exec ${id} ended and its output is no longer kept`, { field: 'id' });
-    }
+    if (this.#forgotten.has(id)) throw forgotten(id);
     const starting = Exec.start(id, command, {
       user: this.#user,
       budget: this.#budget,
@@ -72,8 +73,10 @@ export class ExecTable {
 
   async get(id: string): Promise<Exec> {
     const exec = await this.#execs.get(checkExecId(id));
-    if (exec === undefined) throw new Fault('exec_not_found', `There is no exec ${id}`, { field: 'id' });
-    return exec;
+    if (exec !== undefined) return exec;
+    throw this.#forgotten.has(id)
+      ? forgotten(id)
+      : new Fault('exec_not_found', `There is no exec ${id}`, { field: 'id' });
   }
 
   list(): ExecInfo[] {
@@ -96,7 +99,7 @@ export class ExecTable {
 
   #retire(exec: Exec): void {
     this.#ended.push(exec);
-    while (this.#ended.length > MOST_ENDED || this.#crowdedByEnded()) {
+    while (this.#ended.length > this.#mostEnded || this.#crowdedByEnded()) {
       const oldest = this.#ended.shift()!;
       oldest.stdout.dispose();
       oldest.stderr.dispose();
@@ -112,4 +115,8 @@ export class ExecTable {
   #crowdedByEnded(): boolean {
     return this.#ended.length > 1 && this.#budget.used > this.#budget.totalBytes;
   }
+}
+
+function forgotten(id: string): Fault {
+  return new Fault('exec_ended', `Exec ${id} ended and its output is no longer kept`, { field: 'id' });
 }

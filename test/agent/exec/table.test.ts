@@ -1,0 +1,32 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { parseExecSpec } from '../../../image/agent/exec/spec.ts';
+import { ExecTable } from '../../../image/agent/exec/table.ts';
+import type { Spawned, UserSide } from '../../../image/agent/user/side.ts';
+
+/** Runs what it is told to as this very user. */
+const sameUser = {
+  spawn: async ({ command }: { command: string[] | string }): Promise<Spawned> => {
+    const [file, ...args] = command as string[];
+    const child = spawn(file!, args, { detached: true });
+    return { child, stdout: child.stdout, stderr: child.stderr };
+  },
+} as Pick<UserSide, 'spawn'> as UserSide;
+
+test('an exec that was let go of has ended: it is neither unknown nor run again', async () => {
+  const stateDir = await mkdtemp(join(tmpdir(), 'exec-table-'));
+  onTestFinished(() => rm(stateDir, { recursive: true, force: true }));
+  const table = new ExecTable({ user: sameUser, stateDir, now: Date.now, mostEnded: 1 });
+  const command = parseExecSpec({ command: ['true'] });
+  for (const id of ['first', 'second']) await (await table.start(id, command)).exec.ended;
+
+  const gone = { code: 'exec_ended', detail: expect.stringContaining('first') };
+  await expect(table.get('first')).rejects.toMatchObject(gone);
+  await expect(table.start('first', command)).rejects.toMatchObject(gone);
+  expect((await table.get('second')).end?.result).toEqual({ kind: 'exited', code: 0 });
+  await expect(table.get('never')).rejects.toMatchObject({ code: 'exec_not_found' });
+  await table.close(0);
+});
