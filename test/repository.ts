@@ -63,6 +63,7 @@ const SOURCES = new Set([
   'controller/controller.ts',
   'fly/index.ts',
   'image/agent/main.ts',
+  'image/agent/sandbox.ts',
   'image/agent/log.ts',
 ]);
 for (const file of tracked.filter((name) => /^(fly|controller|image)\/.*\.ts$/.test(name))) {

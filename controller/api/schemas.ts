@@ -289,6 +289,7 @@ export const Job = Type.Object({
       stdout_bytes: Bytes,
       stderr_bytes: Bytes,
       duration_ms: Type.Number(),
+      oom_killed: Type.Optional(Type.Boolean()),
     }),
   ),
   run_at: Time,

@@ -173,11 +173,12 @@ export class JobRun {
   }
 
   async #finish(end: ExecEnd): Promise<void> {
-    const { result, stdout_bytes, stderr_bytes, duration_ms } = end;
+    // Field by field: it comes from the sandbox.
+    const { result, stdout_bytes, stderr_bytes, duration_ms, oom_killed } = end;
     const succeeded = result.kind === 'exited' && result.code === 0;
     // A job that ended well before the signal reached it has done what it was to do.
     const status = succeeded ? 'succeeded' : this.#cancel.signal.aborted ? 'canceled' : 'failed';
-    const outcome = { result, stdout_bytes, stderr_bytes, duration_ms };
+    const outcome = { result, stdout_bytes, stderr_bytes, duration_ms, ...(oom_killed && { oom_killed }) };
     await this.#insist(() => this.#deps.store.finishJob(this.#claim, status, outcome));
     this.#over.abort();
   }

@@ -13,6 +13,8 @@ export interface ExecOutcome {
   /** Something that was written is not in `stdout` or `stderr`. */
   truncated: boolean;
   duration_ms: number;
+  /** The kernel killed a process of it for memory. */
+  oom_killed: boolean;
 }
 
 /** Puts an exec's output together as bytes, so that a character cut in two by an event comes out whole. */
@@ -57,6 +59,7 @@ export class OutputCollector {
       stderr_bytes: end.stderr_bytes,
       truncated: this.#truncated || end.stdout_bytes > stdout.bytes || end.stderr_bytes > stderr.bytes,
       duration_ms: end.duration_ms,
+      oom_killed: end.oom_killed ?? false,
     };
   }
 }

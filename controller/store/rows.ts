@@ -109,6 +109,8 @@ export interface JobResult {
   stdout_bytes: number;
   stderr_bytes: number;
   duration_ms: number;
+  /** The kernel killed a process of it for memory. */
+  oom_killed?: boolean;
 }
 
 export interface JobOutputRow {

@@ -65,10 +65,10 @@ export class FakeExec {
     );
   }
 
-  end(result: ExecResult): void {
+  end(result: ExecResult, more: { oom_killed?: true } = {}): void {
     if (this.#events.some(({ type }) => type === 'end')) return;
     const { stdout, stderr } = this.#bytes;
-    this.#emit({ type: 'end', result, stdout_bytes: stdout, stderr_bytes: stderr, duration_ms: 1 });
+    this.#emit({ type: 'end', result, stdout_bytes: stdout, stderr_bytes: stderr, duration_ms: 1, ...more });
   }
 
   #emit(event: ExecEvent): void {

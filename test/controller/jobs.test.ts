@@ -63,6 +63,19 @@ describe('a job', () => {
     });
   });
 
+  it('that was killed for memory says so', async () => {
+    const { controller } = await open('hungry');
+    await queue('hungry', 'job-15', { command: 'wait' });
+    (await exec('s-hungry-1', 'job-job-15-1')).end(
+      { kind: 'signaled', signal: 'SIGKILL' },
+      { oom_killed: true },
+    );
+    expect(await ended('job-15')).toMatchObject({ status: 'failed', result: { oom_killed: true } });
+    const running = controller.manager.execCommand('hungry', 'wait', { execId: 'e' });
+    (await exec('s-hungry-1', 'e')).end({ kind: 'signaled', signal: 'SIGKILL' }, { oom_killed: true });
+    expect(await running).toMatchObject({ exit_code: null, oom_killed: true });
+  });
+
   it('opens a session that is stopped', async () => {
     const { controller } = await open('closed');
     await controller.manager.destroySandbox('closed');
