@@ -2,8 +2,9 @@ import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { findTools, ownKeyring } from '../../local/fly/namespaces/tools.ts';
 import { asEveryUser, NODE, TestHost } from './every-user.ts';
-import { RemoteEngine } from './remote-engine.ts';
+import { RemoteEngine, type RemoteMachine } from './remote-engine.ts';
 import { asUser } from './user-code.ts';
 
 asEveryUser((host) => {
@@ -158,19 +159,64 @@ asEveryUser((host) => {
     }
   });
 
-  test('passes on no descriptor that was left open by whoever started it', async () => {
-    writeFileSync(join(host().stage.dir, 'secret'), 'secret');
-    const own = await RemoteEngine.start([
-      'bash',
-      '--norc',
-      '-c',
-      'exec 87<"$0"; exec "$@"',
-      join(host().stage.dir, 'secret'),
-      ...host().user.become,
-      ...host().stage.engine({ stateDir: host().stateDir('fds') }),
-    ]);
-    const machine = await own.machine(TestHost.newId());
-    expect(await machine.sh('ls -l /proc/[0-9]*/fd')).not.toContain('secret');
+  /** An engine whose command line is changed by `wrap`, and a machine of it. */
+  async function startedBy(
+    wrap: (engine: string[]) => string[],
+    use: (machine: RemoteMachine, engine: RemoteEngine) => Promise<void>,
+  ) {
+    const engine = [...host().user.become, ...host().stage.engine({ stateDir: host().stateDir('starter') })];
+    const own = await RemoteEngine.start(wrap(engine));
+    await use(await own.machine(TestHost.newId()), own);
     await own.close();
+  }
+
+  test('passes on no descriptor that was left open by whoever started it', async () => {
+    const secret = join(host().stage.dir, 'secret');
+    writeFileSync(secret, 'secret');
+    await startedBy(
+      (engine) => ['bash', '--norc', '-c', 'exec 87<"$0"; exec "$@"', secret, ...engine],
+      async (machine) => expect(await machine.sh('ls -l /proc/[0-9]*/fd')).not.toContain('secret'),
+    );
+  });
+
+  test('passes on no terminal: nothing in a machine can type into that of whoever started it', async () => {
+    const quoted = (words: string[]) => words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
+    // The engine in a terminal, but talking to us through the pipes that `script` was given.
+    const talk = 'exec 8<&0 9>&1; exec script -qefc "$0" /dev/null </dev/null >/dev/null';
+    await startedBy(
+      (engine) => ['sh', '-c', talk, `(: </dev/tty) && exec ${quoted(engine)} <&8 >&9 8<&- 9>&-`],
+      async (machine) => {
+        expect(await machine.sh('cut -d" " -f7 /proc/[0-9]*/stat | sort -u')).toBe('0');
+        expect(await machine.sh('exec </dev/tty && echo open')).toContain('No such device');
+      },
+    );
+  });
+
+  test('passes on no keys of whoever started it, and no keyring that two machines share', async ({
+    skip,
+  }) => {
+    const own = ownKeyring(findTools());
+    skip(own.length === 0, 'no perl, or not an x64 or arm64 processor');
+    const [perl, keyctl] = [own[0]!, /syscall\((\d+)/.exec(own[2]!)![1]!];
+    const addKey = { x64: 248, arm64: 217 }[process.arch as 'x64' | 'arm64'];
+    // Into the session keyring (-3); add_key and KEYCTL_SEARCH (10) want memory that can be written for their words.
+    const words = 'my ($t, $n, $v) = ("user", "mobvibe-test", "secret");';
+    const add = `${words} syscall(${addKey}, $t, $n, $v, 6, -3) > 0 or exit 9;`;
+    const find = `${words} print "key ", (syscall(${keyctl}, 10, -3, $t, $n, 0) > 0 ? "found" : "absent"), "\\n";`;
+    await startedBy(
+      (engine) => [perl, '-e', `syscall(${keyctl}, 1, 0) > 0 or exit 9; ${add} exec @ARGV`, ...engine],
+      async (machine, engine) => {
+        expect((await asUser(machine, `perl -e '${find}'`)).said).toBe('key absent');
+        expect((await asUser(machine, `perl -e '${add} ${find}'`)).said).toBe('key found');
+        const exec = ['perl', '-e', `$| = 1; ${find} ${add} ${find} sleep`];
+        for (const id of [TestHost.newId(), TestHost.newId()]) {
+          const { signal, exited } = await engine.machine(id, { exec });
+          await engine.printed('key found');
+          expect(engine.console.splice(0)).toEqual(['key absent', 'key found']);
+          await signal('SIGKILL');
+          await exited;
+        }
+      },
+    );
   });
 });

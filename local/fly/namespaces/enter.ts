@@ -4,6 +4,7 @@ import { EngineError, type MachineExecResult } from '../engine.ts';
 import type { Host } from './host.ts';
 import { asMachineRoot, exportText, joinCgroups, ORDERS_FD } from './launch.ts';
 import { runTool, spawnTool } from './run.ts';
+import { ownKeyring, type Tools } from './tools.ts';
 
 /** Bytes kept of each stream; the rest is read and dropped. */
 const OUTPUT_MAX = 1024 * 1024;
@@ -83,12 +84,8 @@ export async function runInside(entrance: Entrance, request: EnterRequest): Prom
 /** Stops or continues every process of the machine but pid 1, which only waits; a machine just started has no other yet. */
 export async function stopOrContinue(entrance: Entrance, signal: 'STOP' | 'CONT'): Promise<void> {
   const { tools } = entrance.host;
-  const result = await runTool([
-    ...enter(entrance),
-    tools.sh,
-    '-c',
-    `until kill -${signal} -1; do sleep 0.01; done`,
-  ]);
+  const script = `until kill -${signal} -1; do sleep 0.01; done`;
+  const result = await runTool([...enter(entrance), ...diesWithNsenter(tools), tools.sh, '-c', script]);
   if (result.code !== 0)
     throw new Error(`The machine's processes could not be sent SIG${signal}: ${result.stderr}`);
 }
@@ -96,13 +93,23 @@ export async function stopOrContinue(entrance: Entrance, signal: 'STOP' | 'CONT'
 async function killMarked(entrance: Entrance, mark: string): Promise<void> {
   const { tools } = entrance.host;
   const script = [tools.sh, '-c', KILL_MARKED, 'kill-marked', `MOBVIBE_MACHINE_EXEC=${mark}`];
-  await runTool([...enter({ ...entrance, joinFiles: [] }), ...script], KILL_TIMEOUT_MS);
+  const command = [...enter({ ...entrance, joinFiles: [] }), ...diesWithNsenter(tools), ...script];
+  await runTool(command, KILL_TIMEOUT_MS);
+}
+
+/** Killing `nsenter` leaves its child, and a loop that was given up would go on signalling what starts later. */
+function diesWithNsenter({ setpriv }: Tools): string[] {
+  return [setpriv, '--pdeathsig', 'KILL'];
 }
 
 function enter({ host: { mode, tools }, init, joinFiles }: Entrance): string[] {
   const namespaces =
     mode === 'root' ? ['-a'] : ['-U', '-m', '-p', '-n', '-i', '-u', '-C', '--preserve-credentials'];
-  return [...joinCgroups(tools, joinFiles), ...[tools.nsenter, '-t', String(init), ...namespaces]];
+  return [
+    ...ownKeyring(tools),
+    ...joinCgroups(tools, joinFiles),
+    ...[tools.nsenter, '-t', String(init), ...namespaces],
+  ];
 }
 
 function collect(stream: Readable): () => string {

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { type Host, type Mode, NAMESPACES, USER_MAP } from './host.ts';
 import { INSIDE } from './root-fs.ts';
-import { loopbackUp, type Tools } from './tools.ts';
+import { loopbackUp, ownKeyring, type Tools } from './tools.ts';
 
 const BOOT = fileURLToPath(new URL('boot.sh', import.meta.url));
 
@@ -80,6 +80,7 @@ export function launchCommand(plan: LaunchPlan): string[] {
   return [
     // Ends `unshare` with the engine, and `--kill-child` ends the machine with `unshare`.
     ...[tools.setpriv, '--pdeathsig', 'KILL'],
+    ...ownKeyring(tools),
     ...joinCgroups(tools, plan.joinFiles),
     ...[tools.unshare, ...(isRoot ? [] : USER_MAP[mode]), ...NAMESPACES],
     ...boot,

@@ -1,7 +1,7 @@
 import type { EngineReport } from '../engine.ts';
 import { type Controller, type Hierarchy, limitedBy } from './hierarchies.ts';
 import type { Host } from './host.ts';
-import { loopbackUp } from './tools.ts';
+import { loopbackUp, ownKeyring } from './tools.ts';
 
 const USERS = {
   root: 'as root: each machine has a range of user ids of its own, and its mounts are locked',
@@ -33,6 +33,11 @@ export function describeHost(host: Host, hierarchies: Hierarchy[]): EngineReport
     ...(loopbackUp(host.tools)
       ? []
       : ['no loopback interface: neither ip (package iproute2) nor perl is installed']),
+    ...(ownKeyring(host.tools).length > 0
+      ? []
+      : [
+          'no keyring for each machine: machines can read the keys in the session of whoever started this (that takes perl on x64 or arm64)',
+        ]),
   ];
   const limits = limited.size > 0 ? `; cgroups limit ${[...limited].join(', ')}` : '';
   return { summary: `Machines run in Linux namespaces, ${USERS[host.mode]}${limits}`, lacks };

@@ -7,11 +7,19 @@ const O_CLOEXEC = 0o2000000;
 
 type Stdio = ('ignore' | 'pipe')[];
 
-/** Starts a host tool with nothing of this process's environment and none of its descriptors but `stdio`. */
+/**
+ * Starts a host tool with nothing of this process's environment, none of its descriptors but `stdio`, and in a session of its
+ * own: a process that shares our controlling terminal could read and type there.
+ */
 export function spawnTool([program, ...args]: string[], stdio: Stdio): ChildProcess {
   const covered = coverLeakedDescriptors(stdio.length);
   try {
-    return spawn(program!, args, { env: TOOL_ENV, cwd: '/', stdio: [...stdio, ...covered.stdio] });
+    return spawn(program!, args, {
+      env: TOOL_ENV,
+      cwd: '/',
+      detached: true,
+      stdio: [...stdio, ...covered.stdio],
+    });
   } finally {
     covered.close();
   }

@@ -52,6 +52,21 @@ export function loopbackUp(tools: Tools): string | undefined {
   return tools.perl && `${tools.perl} -e '${script}'`;
 }
 
+/** keyctl(2) has another number on each kind of processor. */
+const KEYCTL: Partial<Record<NodeJS.Architecture, number>> = { x64: 250, arm64: 219 };
+
+/**
+ * Words before a command that is to have a new session keyring. Without, it inherits that of whoever started this process, in
+ * spite of all namespaces: it could read their keys, and machines could leave keys for each other. Empty where no tool can.
+ */
+export function ownKeyring({ perl }: Tools, arch = process.arch): string[] {
+  const keyctl = KEYCTL[arch];
+  if (!perl || keyctl === undefined) return [];
+  // 1 is KEYCTL_JOIN_SESSION_KEYRING. Where a container's filter (EPERM) or the kernel (ENOSYS) refuses, keys can't be read either.
+  const join = `syscall(${keyctl}, 1, 0) < 0 and !$!{EPERM} and !$!{ENOSYS} and die "no keyring: $!\n"`;
+  return [perl, '-e', `use Errno; ${join}; exec {$ARGV[0]} @ARGV or die "$ARGV[0]: $!\n"`, '--'];
+}
+
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
