@@ -2,9 +2,10 @@ import { closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs
 import { Fault } from '../fault.ts';
 
 /** Linux only, the same on x86 and ARM: open without the right to read, and without effect on what is opened. */
-const O_PATH = 0o10000000;
+export const O_PATH = 0o10000000;
 const LOOK = O_PATH | constants.O_NOFOLLOW;
-const MAX_PATH_BYTES = 4096;
+/** The kernel's 4096 less room for the name of the directory that a path is put behind. */
+export const MAX_PATH_BYTES = 4000;
 const MAX_LINKS = 40;
 
 /** A name in an open directory: `at` names it to every system call, and no renamed or swapped parent can redirect it. */

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Fault } from '../fault.ts';
+import { log, messageOf } from '../log.ts';
 
 const READY_TIMEOUT_MS = 10_000;
 const NSENTER = '/usr/bin/nsenter';
@@ -86,6 +87,7 @@ interface Side {
 }
 
 async function makeSide(hidden: string[]): Promise<Side> {
+  limitUserNamespaces(100);
   const namespaces = ['--mount', '--pid', '--ipc', '--fork', '--kill-child'];
   const command = ['--pdeathsig', 'KILL', 'unshare', ...namespaces, 'sh', '-c', SETUP, 'setup', ...hidden];
   const holder = spawn('setpriv', command, {
@@ -93,8 +95,23 @@ async function makeSide(hidden: string[]): Promise<Side> {
     env: { PATH: SYSTEM_PATH },
   });
   await ready(holder);
+  limitUserNamespaces(1);
   const children = readFileSync(`/proc/${holder.pid}/task/${holder.pid}/children`, 'latin1');
   return { init: Number(children.trim().split(' ')[0]), holder };
+}
+
+/**
+ * The side is one; a further one would open parts of the kernel to user code that are closed to it otherwise. One that has just
+ * ended still counts for a moment, so that the limit is lifted while another is made: no user code runs then.
+ */
+function limitUserNamespaces(most: number): void {
+  // In no user namespace of its own, the agent would change the setting of the whole host.
+  if (/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'))) return;
+  try {
+    writeFileSync('/proc/sys/user/max_user_namespaces', String(most));
+  } catch (error) {
+    log('warn', 'user code can make user namespaces', { detail: messageOf(error) });
+  }
 }
 
 function ready(holder: ChildProcess): Promise<void> {
@@ -109,6 +126,8 @@ function ready(holder: ChildProcess): Promise<void> {
     });
     holder.stdout!.once('data', () => {
       clearTimeout(timer);
+      // From now on user code runs there, and could make us keep what it writes.
+      holder.stderr!.removeAllListeners('data').resume();
       resolve();
     });
     holder.once('error', reject);

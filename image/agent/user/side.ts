@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync } from 'node:fs';
 import { chown } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -8,6 +8,7 @@ import type { Command } from '../exec/spec.ts';
 import { Fault } from '../fault.ts';
 import type { Settings } from '../settings.ts';
 import { userEnvironment } from './environment.ts';
+import { openFolder } from './folder.ts';
 import type { Nested } from './nested.ts';
 import { discard, Pipes } from './pipes.ts';
 
@@ -46,13 +47,14 @@ export class UserSide {
     const cwd = resolve(this.#workspaceDir, command.cwd);
     const argv = typeof command.command === 'string' ? [this.#shell, '-c', command.command] : command.command;
     const env = { ...this.#env, ...command.env };
+    using folder = this.#nested === undefined ? openFolder(cwd, this.owner) : undefined;
     const entry = (await this.#nested?.enter(argv, cwd, env)) ?? { argv, env };
     const [file, ...args] = entry.argv;
     const stdout = await this.#pipes.take();
     const stderr = await this.#pipes.take();
     try {
       const child = spawn(file!, args, {
-        cwd: this.#nested === undefined ? cwd : '/',
+        cwd: folder?.path ?? '/',
         env: entry.env,
         detached: true,
         stdio: [command.stdin ? 'pipe' : 'ignore', stdout.writeFd, stderr.writeFd],
@@ -66,7 +68,7 @@ export class UserSide {
     } catch (error) {
       discard(stdout);
       discard(stderr);
-      throw spawnFault(error as NodeJS.ErrnoException, argv[0]!, cwd);
+      throw spawnFault(error as NodeJS.ErrnoException, argv[0]!);
     }
   }
 
@@ -93,10 +95,7 @@ export function parseOwner(user: string | undefined): Owner | undefined {
   return { uid: Number(uid), gid: Number(gid) };
 }
 
-function spawnFault(error: NodeJS.ErrnoException, file: string, cwd: string): Fault {
-  if (!isDirectory(cwd)) {
-    return new Fault('cwd_not_found', `"${cwd}" is not a directory`, { field: 'cwd', cause: error });
-  }
+function spawnFault(error: NodeJS.ErrnoException, file: string): Fault {
   switch (error.code) {
     case 'ENOENT':
     case 'ENOTDIR':
@@ -116,8 +115,4 @@ function spawnFault(error: NodeJS.ErrnoException, file: string, cwd: string): Fa
     default:
       return new Fault('internal', `The command could not be started: ${error.code ?? error.message}`);
   }
-}
-
-function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
