@@ -68,7 +68,7 @@ export interface ExecSpec {
   env?: Record<string, string>;
   /** The whole group gets SIGTERM then, and SIGKILL 5 s later. Default 300000. */
   timeout_ms?: number;
-  /** Keep stdin open for `/stdin`. Default false: stdin is empty. */
+  /** Keep stdin open for `/stdin`. Default false: stdin is empty. It is a socket, which no program can open as `/dev/stdin`. */
   stdin?: boolean;
 }
 

@@ -3,7 +3,7 @@ import type { ExecEvent, ExecInfo, ExecResult } from '../../../controller/agents
 import { Fault } from '../fault.ts';
 import type { Spawned, UserSide } from '../user/side.ts';
 import type { SpoolBudget } from './budget.ts';
-import { endGroup, killGroup, signalGroup } from './group.ts';
+import { Group } from './group.ts';
 import { countOomKills } from './oom.ts';
 import { Output } from './output.ts';
 import type { Command } from './spec.ts';
@@ -14,6 +14,8 @@ import { Stdin } from './stdin.ts';
 const LINGER_IDLE_MS = 250;
 const LINGER_MOST_MS = 5_000;
 const KILL_AFTER_MS = 5_000;
+/** In the environment of what an exec starts: it tells its processes from those of others, also where they have become orphans. */
+const MARK = 'SANDBOX_EXEC_ID';
 
 export interface ExecParts {
   user: UserSide;
@@ -37,6 +39,7 @@ export class Exec {
   endedAt: number | undefined;
   /** The last event of the exec's stream; present once it has ended. */
   end: (ExecEvent & { type: 'end' }) | undefined;
+  readonly #group: Group;
   readonly #outputs: Output[];
   readonly #oomKillsBefore = countOomKills();
   #deadline: NodeJS.Timeout;
@@ -47,13 +50,19 @@ export class Exec {
 
   /** Rejects with a coded fault when the command can't be started. */
   static async start(id: string, command: Command, parts: ExecParts): Promise<Exec> {
-    return new Exec(id, command, await parts.user.spawn(command), parts);
+    return new Exec(
+      id,
+      command,
+      await parts.user.spawn({ ...command, env: { ...command.env, [MARK]: id } }),
+      parts,
+    );
   }
 
   private constructor(id: string, command: Command, { child, stdout, stderr }: Spawned, parts: ExecParts) {
     this.id = id;
     this.command = command;
     this.pid = child.pid!;
+    this.#group = new Group(this.pid, `${MARK}=${id}`);
     this.now = parts.now;
     this.startedAt = this.now();
     this.ended = new Promise((resolve) => {
@@ -83,11 +92,11 @@ export class Exec {
     };
   }
 
-  /** To the whole group. SIGKILL also reaches those that left the group. */
+  /** To the whole group. SIGKILL also reaches those that left it. */
   signal(signal: NodeJS.Signals): void {
     if (this.end !== undefined) throw new Fault('exec_ended', `Exec ${this.id} has ended`);
-    if (signal === 'SIGKILL') killGroup(this.pid);
-    else signalGroup(this.pid, signal);
+    if (signal === 'SIGKILL') this.#group.kill();
+    else this.#group.signal(signal);
   }
 
   /** Settles at the next change: bytes, the end, or a reader that left. */
@@ -109,7 +118,7 @@ export class Exec {
 
   /** SIGTERM to the group, SIGKILL to what is left of it `graceMs` later. */
   stop(graceMs: number): void {
-    this.#groupEnded ??= endGroup(this.pid, graceMs);
+    this.#groupEnded ??= this.#group.end(graceMs);
   }
 
   #timeOut(): void {

@@ -86,9 +86,10 @@ export class ExecTable {
   /** Ends everything: SIGTERM, and SIGKILL after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     this.#closed = true;
-    const execs = await Promise.all([...this.#execs.values()].map(async (exec) => exec));
-    await Promise.all(
-      execs.map(async (exec) => {
+    // One that is only now being started may yet fail to.
+    await Promise.allSettled(
+      [...this.#execs.values()].map(async (starting) => {
+        const exec = await starting;
         if (exec.end !== undefined) return;
         exec.stop(graceMs);
         await exec.ended;

@@ -53,6 +53,14 @@ describe('results', () => {
     await until(async () => (await rig.run(id(), `pgrep -fx "${sleep}" || true`)).stdout === '');
   });
 
+  test('so does a daemon, which has neither a parent nor a session of the exec any more', async () => {
+    const command = '(setsid sh -c "echo \\$\\$; exec sleep 1000" &); sleep 0.2; sleep 1000';
+    const { end, stdout } = await rig.run(id(), { command, timeout_ms: 600 });
+    expect(end?.result.kind).toBe('timed_out');
+    expect(Number(stdout)).toBeGreaterThan(0);
+    await until(() => !alive(Number(stdout)));
+  });
+
   test('a process that ignores SIGTERM is killed 5 s after the deadline', async () => {
     const command = 'trap "" TERM; while :; do sleep 0.05; done';
     const { end } = await rig.run(id(), { command, timeout_ms: 100 });
@@ -91,6 +99,7 @@ describe('what user code is given', () => {
       LANG: 'C',
       USER: 'user',
       TERM: 'dumb',
+      SANDBOX_EXEC_ID: expect.any(String),
       HOME: join(rig.dir, 'home'),
     });
     expect(Object.keys(env).filter((name) => /MOBVIBE|SECRET/.test(name))).toEqual([]);
