@@ -1,18 +1,22 @@
 import { readdirSync } from 'node:fs';
 import type { FileStat } from '../../../controller/agents/wire.ts';
-import type { Beneath } from './beneath.ts';
+import { type Beneath, MAX_PATH_BYTES } from './beneath.ts';
 import { compareBytewise } from './order.ts';
 import { isOwnName } from './own.ts';
 import { statAt } from './stat.ts';
 
-/** What is in a directory, or with `recursive` below it, sorted by path. Never follows a symlink below the first. */
+/**
+ * What is in a directory, or with `recursive` below it, sorted by path. Never follows a symlink below the first. What lies so deep
+ * that no call could name it is left out.
+ */
 export function* list(tree: Beneath, path: string, recursive: boolean): Generator<FileStat> {
   // The smallest pending path is always next, so the whole is sorted without ever being held.
   const pending = new PathHeap();
   const enter = (directory: string, follow: boolean): string => {
     using place = tree.find(directory, { follow });
     for (const name of readdirSync(`${place.at}/`)) {
-      if (!isOwnName(name)) pending.push(place.path === '' ? name : `${place.path}/${name}`);
+      const inner = place.path === '' ? name : `${place.path}/${name}`;
+      if (!isOwnName(name) && Buffer.byteLength(inner) <= MAX_PATH_BYTES) pending.push(inner);
     }
     return place.path;
   };

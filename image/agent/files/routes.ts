@@ -1,4 +1,5 @@
-import { readlinkSync, renameSync, symlinkSync } from 'node:fs';
+import { renameSync, symlinkSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { Fault } from '../fault.ts';
 import type { Call } from '../http/call.ts';
 import { Lines } from '../http/lines.ts';
@@ -12,6 +13,8 @@ import { openFile } from './read.ts';
 import { sendFile } from './send.ts';
 import { statAt } from './stat.ts';
 import { writeFile } from './write.ts';
+
+const YIELD_EVERY = 64;
 
 export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefined): void {
   const uid = owner?.uid ?? process.getuid!();
@@ -67,8 +70,10 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
         // The first step finds the directory, so that its lack can still be answered with an error.
         let next = stats.next();
         const lines = new Lines(call.stream);
-        for (; !next.done && !lines.closed; next = stats.next()) {
+        for (let sent = 1; !next.done && !lines.closed; next = stats.next(), sent += 1) {
           if (!lines.write(next.value)) await lines.drained();
+          // A deep tree takes its time, and must not keep everyone else waiting.
+          if (sent % YIELD_EVERY === 0) await setImmediate();
         }
         lines.end();
       }),
@@ -105,7 +110,7 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
         const target = bodyPath(body, 'target');
         using place = named(tree.find(bodyPath(body, 'path')));
         symlinkSync(target, place.at);
-        if (readlinkSync(place.at) === target) call.reply(200, statAt(place.at, place.path));
+        call.reply(200, statAt(place.at, place.path));
       }),
     );
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { constants, lstatSync, renameSync, unlinkSync } from 'node:fs';
+import { constants, lstatSync, renameSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { FileStat } from '../../../controller/agents/wire.ts';
 import { Fault } from '../fault.ts';
@@ -45,7 +45,7 @@ export async function writeFile(
     renameSync(temporary, place.at);
     return toFileStat(stat, place.path);
   } catch (error) {
-    unlinkSync(temporary);
+    rmSync(temporary, { force: true }); // User code may have been first.
     throw error;
   } finally {
     await handle.close();

@@ -1,8 +1,9 @@
 import { closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { NEVER_SAVED } from '../../../controller/agents/wire.ts';
-import type { Beneath } from '../files/beneath.ts';
+import { type Beneath, MAX_PATH_BYTES } from '../files/beneath.ts';
 import { isOwnName } from '../files/own.ts';
+import { log } from '../log.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const YIELD_EVERY = 256;
@@ -11,7 +12,10 @@ export type Found =
   | { path: string; type: 'directory' | 'file'; stat: Stats }
   | { path: string; type: 'symlink'; target: string };
 
-/** Everything in the tree that is saved. Sockets, FIFOs and devices aren't, nor are the names of `NEVER_SAVED`. */
+/**
+ * Everything in the tree that is saved. Sockets, FIFOs and devices aren't, nor are the names of `NEVER_SAVED`, nor what lies so
+ * deep that no path leads to it: it could not be restored, and nothing else of its version either.
+ */
 export async function walk(tree: Beneath): Promise<Found[]> {
   const found: Found[] = [];
   let looked = 0;
@@ -21,6 +25,10 @@ export async function walk(tree: Beneath): Promise<Found[]> {
       for (const name of readdirSync(`/proc/self/fd/${fd}`)) {
         const inner = path === '' ? name : `${path}/${name}`;
         if (isOwnName(name) || neverSaved(inner)) continue;
+        if (Buffer.byteLength(inner) > MAX_PATH_BYTES) {
+          log('warn', 'not saved: the path is too long', { bytes: Buffer.byteLength(inner) });
+          continue;
+        }
         looked += 1;
         // A large tree must not keep everyone else waiting.
         if (looked % YIELD_EVERY === 0) await setImmediate();

@@ -203,6 +203,21 @@ describe('the tree', () => {
   });
 });
 
+test('a tree deeper than a path can be long is listed and saved as far as paths go, and removed whole', async () => {
+  const name = 'deep'.repeat(10);
+  const make = `for (1..3000) { mkdir "${name}"; chdir "${name}" or exit 9 }`;
+  expect((await rig.run('deep', { command: ['perl', '-e', make] })).end?.result).toEqual({
+    kind: 'exited',
+    code: 0,
+  });
+  const packed = await rig.request('POST', '/workspace/pack', { base: 0 });
+  expect(packed.json()).toMatchObject({ changed: true, files: 0 });
+  const paths = (await list('', '&recursive=1')).map(({ path }) => path.length);
+  expect([paths.length, paths.at(-1)]).toEqual([97, 97 * 41 - 1]);
+  expect((await rig.request('DELETE', `/files?path=${name}&recursive=1`)).status).toBe(204);
+  expect((await get(name)).json().code).toBe('file_not_found');
+});
+
 test('names and paths longer than the kernel takes', async () => {
   expect((await put('n'.repeat(256), '')).json().code).toBe('invalid_path');
   expect((await get('d/'.repeat(2100))).json().code).toBe('invalid_path');
