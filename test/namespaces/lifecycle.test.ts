@@ -133,6 +133,15 @@ asEveryUser((host, kind) => {
     });
   });
 
+  test('a resume that comes while a machine is being suspended wins', () =>
+    host().withMachine({}, async (machine) => {
+      const suspending = machine.suspend();
+      await machine.resume();
+      await suspending;
+      expect(await machine.sh('echo on')).toBe('on');
+      expect(await machine.sh('grep -l "^State:.T" /proc/[0-9]*/status')).toBe('');
+    }));
+
   test('a suspended machine can be killed', async () => {
     const machine = await host().engine.machine(TestHost.newId());
     await machine.suspend();

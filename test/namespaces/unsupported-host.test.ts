@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { probeHost } from '../../local/fly/namespaces/host.ts';
 import { HOST_USERS, makeStage } from './host-users.ts';
 import { RemoteEngine } from './remote-engine.ts';
 
@@ -12,6 +13,13 @@ describe('a host that lets no machine be made is refused, with what is missing',
     stage = makeStage(uid);
   });
   afterAll(() => stage.remove());
+
+  test('it is no Linux', async () => {
+    await expect(probeHost('darwin')).rejects.toMatchObject({
+      code: 'unsupported_host',
+      message: expect.stringContaining('needs Linux; this is darwin'),
+    });
+  });
 
   test('no user namespaces are left', async () => {
     const command = [

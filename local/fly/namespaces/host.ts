@@ -37,11 +37,11 @@ export const USER_MAP: Record<Exclude<Mode, 'root'>, string[]> = {
 };
 
 /** Tries what this host can do, best first. Throws `unsupported_host` with what each try said. */
-export async function probeHost(): Promise<Host> {
-  if (process.platform !== 'linux') {
+export async function probeHost(platform = process.platform): Promise<Host> {
+  if (platform !== 'linux') {
     throw new EngineError(
       'unsupported_host',
-      `The namespaces engine needs Linux; this is ${process.platform}. Use the docker engine here`,
+      `The namespaces engine needs Linux; this is ${platform}. Use the docker engine here`,
     );
   }
   const tools = findTools();

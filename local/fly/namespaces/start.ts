@@ -107,6 +107,7 @@ function runningMachine(
 ): RunningMachine {
   const entrance = { host: parts.host, init: booted.init, joinFiles: cgroups.joinFiles, env };
   let suspended = false;
+  let turn: Promise<void> = Promise.resolve();
   const mustRun = () => {
     if (!booted.running) throw new EngineError('not_running', `The machine ${id} has ended`);
   };
@@ -115,6 +116,12 @@ function runningMachine(
     if (cgroups.canFreeze) await cgroups.freeze(still);
     else await stopOrContinue(entrance, still ? 'STOP' : 'CONT');
     suspended = still;
+  };
+  // A resume may come while a suspend is under way; the last one asked for must be the last one done.
+  const inTurn = (still: boolean) => {
+    const done = turn.then(() => standStill(still));
+    turn = done.catch(() => undefined);
+    return done;
   };
   return {
     exited: booted.exited.then(async (exit) => {
@@ -135,8 +142,8 @@ function runningMachine(
       const mark = Math.floor(parts.random() * Number.MAX_SAFE_INTEGER).toString(36);
       return runInside(entrance, { ...request, mark });
     },
-    suspend: () => standStill(true),
-    resume: () => standStill(false),
+    suspend: () => inTurn(true),
+    resume: () => inTurn(false),
   };
 }
 
