@@ -6,28 +6,31 @@ import tls from 'node:tls';
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /** A connection to the URL's host, through the CONNECT proxy where there is one: `unix:/socket` or `http://host:port`. */
-export async function connect(url: URL, proxyUrl: string | undefined): Promise<net.Socket> {
+export async function connect(
+  url: URL,
+  proxyUrl: string | undefined,
+  timeoutMs = CONNECT_TIMEOUT_MS,
+): Promise<net.Socket> {
   const secure = url.protocol === 'https:';
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const port = Number(url.port) || (secure ? 443 : 80);
-  const signal = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+  const signal = AbortSignal.timeout(timeoutMs);
   const socket =
     proxyUrl === undefined
-      ? await open({ host, port }, signal)
+      ? await ready(net.connect({ host, port }), 'connect', signal)
       : await tunnel(proxyUrl, url.hostname, port, signal);
   if (!secure) return socket;
   const encrypted = tls.connect({ socket, servername: net.isIP(host) ? '' : host, host });
-  await once(encrypted, 'secureConnect', { signal });
-  return encrypted;
+  return ready(encrypted, 'secureConnect', signal);
 }
 
-async function open(to: net.NetConnectOpts, signal: AbortSignal): Promise<net.Socket> {
-  const socket = net.connect(to);
+async function ready(socket: net.Socket, event: string, signal: AbortSignal): Promise<net.Socket> {
   try {
-    await once(socket, 'connect', { signal });
+    await once(socket, event, { signal });
     return socket;
   } catch (error) {
-    socket.destroy();
+    // Nobody listens to it any more: an error that it has yet to tell would end the agent.
+    socket.on('error', () => {}).destroy();
     throw error;
   }
 }
