@@ -143,15 +143,18 @@ export type PackResult =
       /** Names the spool of this pack run; passed to `/workspace/upload`. */
       pack_id: string;
       manifest: PackObject;
+      /** Every object of every pack. */
       packs: PackObject[];
       files: number;
       /** Of all files together. */
       bytes: number;
+      /** Paths that can't be saved and why, the first few: a name that is not UTF-8, or a path of more than 4000 bytes. */
+      left_out?: string[];
     };
 
 export interface UploadRequest {
   pack_id: string;
-  /** Signed upload URLs by hash, for the manifest and every pack. */
+  /** Signed upload URLs by hash, for the manifest and every object of a pack. */
   urls: Record<string, string>;
 }
 
@@ -170,14 +173,15 @@ export interface RestoreResult {
 
 /**
  * What a version of a session's files is: gzip of this, as JSON, under the key `s/<session>/m/<sha256 of the gzip>`.
- * A pack is a zstd-compressed tar under `s/<session>/p/<sha256>`, whose entries are named by the SHA-256 of their content.
+ * A pack is a zstd-compressed tar whose entries are named by the SHA-256 of their content. It is kept in one or more objects, in the
+ * order of the list, each under `s/<session>/p/<sha256>`: so no file is too large for what a plan allows an object.
  * An entry names the pack that holds its content, so a later version can refer to packs of earlier ones.
  */
 export interface Manifest {
   format: 1;
   session: string;
   base: number;
-  packs: PackObject[];
+  packs: PackObject[][];
   /** Sorted by path (bytewise). */
   entries: ManifestEntry[];
 }

@@ -124,6 +124,11 @@ export const SaveResult = Type.Object({
   changed: Type.Boolean({ description: 'False: the saved version already held all of it' }),
   files: Type.Integer(),
   bytes: Bytes,
+  left_out: Type.Optional(
+    Type.Array(Type.String(), {
+      description: 'Paths that can’t be saved and why, the first few; of a new version',
+    }),
+  ),
 });
 export type SaveResult = Static<typeof SaveResult>;
 

@@ -12,6 +12,8 @@ export interface SaveOutcome {
   changed: boolean;
   files: number;
   bytes: number;
+  /** Paths that can't be saved, with the reason. */
+  left_out?: string[];
 }
 
 export interface FilesDeps {
@@ -99,10 +101,11 @@ export class WorkspaceFiles {
       fileBytes: pack.bytes,
       actor: 'lifecycle',
     });
-    return { version: committed.version, changed: true, files: pack.files, bytes: pack.bytes };
+    const { files, bytes, left_out } = pack;
+    return { version: committed.version, changed: true, files, bytes, ...(left_out && { left_out }) };
   }
 
-  /** Uploads manifest and packs, and checks each one's size where it lies. */
+  /** Has the agent upload manifest and packs, and checks each one's size where it lies. */
   async #upload(sandbox: SandboxRow, link: AgentLink, pack: PackResult & { changed: true }): Promise<void> {
     const { storage } = this.#deps;
     const objects = [

@@ -2,7 +2,7 @@ import { createHash, hash } from 'node:crypto';
 import { readFileSync, type Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import type { Beneath } from '../files/beneath.ts';
-import { openFile } from '../files/read.ts';
+import { type OpenFile, openFile } from '../files/read.ts';
 
 /** Up to this size a file is read in one go. */
 export const SMALL_BYTES = 4 << 20;
@@ -16,9 +16,19 @@ export function sha256(bytes: Uint8Array | string): string {
   return hash('sha256', bytes, 'hex');
 }
 
-/** SHA-256 of files, remembered while their size, times and inode stay the same. */
+/** What a file held when it was read: size and hash of the same bytes. */
+export interface Content {
+  size: number;
+  sha256: string;
+}
+
+export function contentOf(bytes: Buffer): Content {
+  return { size: bytes.length, sha256: sha256(bytes) };
+}
+
+/** Contents of files, remembered while their size, times and inode stay the same. */
 export class Hashes {
-  #known = new Map<string, { key: string; sha256: string }>();
+  #known = new Map<string, { key: string; content: Content }>();
   readonly #tree: Beneath;
   readonly #uid: number;
   readonly #now: () => number;
@@ -30,17 +40,17 @@ export class Hashes {
   }
 
   /** Rejects with an errno or `path_outside` where the file can't be read as the user's own. */
-  async of(path: string, stat: Stats): Promise<string> {
+  async of(path: string, stat: Stats): Promise<Content> {
     const known = this.#known.get(path);
-    if (known !== undefined && known.key === keyOf(stat)) return known.sha256;
+    if (known !== undefined && known.key === keyOf(stat)) return known.content;
     using place = this.#tree.find(path);
     await using file = await openFile(place.at, path, this.#uid);
     const began = this.#now();
-    const value = await hashOf(file.handle, file.stat.size);
+    const content = await read(file);
     if (began - Math.max(file.stat.ctimeMs, file.stat.mtimeMs) > SETTLED_MS) {
-      this.#known.set(path, { key: keyOf(file.stat), sha256: value });
+      this.#known.set(path, { key: keyOf(file.stat), content });
     }
-    return value;
+    return content;
   }
 
   /** Forgets all files but these. */
@@ -53,11 +63,15 @@ function keyOf({ ino, size, mtimeMs, ctimeMs }: Stats): string {
   return `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
 }
 
-async function hashOf(handle: FileHandle, size: number): Promise<string> {
-  if (size <= SMALL_BYTES) return sha256(readFileSync(handle.fd));
+async function read({ handle, stat }: OpenFile): Promise<Content> {
+  if (stat.size <= SMALL_BYTES) return contentOf(readFileSync(handle.fd));
   const sum = createHash('sha256');
-  for await (const piece of pieces(handle)) sum.update(piece);
-  return sum.digest('hex');
+  let size = 0;
+  for await (const piece of pieces(handle)) {
+    sum.update(piece);
+    size += piece.length;
+  }
+  return { size, sha256: sum.digest('hex') };
 }
 
 /** The bytes of an open file from its beginning to wherever its end then is. A piece is only valid until the next one. */

@@ -22,11 +22,16 @@ export async function decodeManifest(bytes: Buffer, session: string): Promise<Ma
   const manifest = JSON.parse(json.toString('utf8')) as Manifest;
   if (manifest.format !== 1) throw new Error(`its format is ${manifest.format}, not 1`);
   if (manifest.session !== session) throw new Error('it belongs to another session');
-  if (!Array.isArray(manifest.packs) || !manifest.packs.every((pack) => HEX.test(pack.sha256))) {
-    throw new Error('a pack has no hash');
+  if (!manifest.packs.every((pack) => pack.length > 0 && pack.every(({ sha256 }) => HEX.test(sha256)))) {
+    throw new Error('an object of a pack has no hash');
   }
   checkEntries(manifest);
   return manifest;
+}
+
+export function countFiles({ entries }: Manifest): { files: number; bytes: number } {
+  const files = entries.filter((entry) => entry.type === 'file');
+  return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
 }
 
 function checkEntries({ entries, packs }: Manifest): void {

@@ -1,93 +1,92 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { rename } from 'node:fs/promises';
+import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createZstdCompress } from 'node:zlib';
-import { pack } from 'tar-stream';
+import { type Pack, pack } from 'tar-stream';
 import type { PackObject } from '../../../controller/agents/wire.ts';
 
-/** Uncompressed bytes after which a new pack is begun: compressed it stays below the smallest plan's 50 MB for an object. */
-const PACK_BYTES = 32 << 20;
+/**
+ * An object is ended at the first piece that reaches this: it stays below the 50 MB that the smallest plan takes (Supabase docs, "File
+ * limits"), however large a file is, and a restore can hold it in memory.
+ */
+const OBJECT_BYTES = 32 << 20;
 
 interface OpenPack {
-  tar: ReturnType<typeof pack>;
-  bytes: number;
-  done: Promise<PackObject>;
+  tar: Pack;
+  stored: Promise<PackObject[]>;
 }
 
-/** Writes blobs into packs, zstd-compressed tar files that end up in `dir` under the name of their own hash. */
+/** Writes blobs into a pack: a zstd-compressed tar, cut into objects that end up in `dir` under the names of their own hashes. */
 export class PackWriter {
   readonly #dir: string;
-  readonly #packs: PackObject[] = [];
-  #current: OpenPack | undefined;
+  #pack: OpenPack | undefined;
 
   constructor(dir: string) {
     this.#dir = dir;
   }
 
-  /** Adds a blob of exactly `bytes` bytes and answers the index of the pack it went into. */
-  async add(sha256: string, bytes: number, content: AsyncIterable<Buffer> | Buffer): Promise<number> {
-    if (this.#current !== undefined && this.#current.bytes + bytes > PACK_BYTES) await this.#close();
-    this.#current ??= this.#open();
-    const { tar } = this.#current;
-    this.#current.bytes += bytes;
+  /** Adds a blob of exactly `bytes` bytes. */
+  async add(sha256: string, bytes: number, content: AsyncIterable<Buffer> | Buffer): Promise<void> {
+    this.#pack ??= this.#open();
+    const { tar, stored } = this.#pack;
     const header = { name: sha256, size: bytes, mode: 0o644, mtime: new Date(0) };
-    await new Promise<void>((resolve, reject) => {
-      const taken = (error?: Error | null) => (error ? reject(error) : resolve());
-      if (Buffer.isBuffer(content)) tar.entry(header, content, taken);
-      else feed(tar.entry(header, taken), content).catch(reject);
+    const taken = new Promise<void>((resolve, reject) => {
+      const entry = tar.entry(header, (error) => (error ? reject(error) : resolve()));
+      // Without a listener it would end the agent.
+      entry.on('error', () => {});
+      feed(entry, content).catch((error) => entry.destroy(error));
     });
-    return this.#packs.length;
+    // Whatever goes wrong, a full disk say, breaks the whole pack, and `stored` knows the cause.
+    await Promise.race([stored, taken.catch(() => stored)]);
   }
 
+  /** The objects of the pack, in order; none when there was no blob. */
   async finish(): Promise<PackObject[]> {
-    await this.#close();
-    return this.#packs;
+    this.#pack?.tar.finalize();
+    return (await this.#pack?.stored) ?? [];
   }
 
   /** Ends what is under way; the files written so far are the caller's to remove. */
   async abandon(): Promise<void> {
-    this.#current?.tar.destroy(new Error('abandoned'));
-    await this.#current?.done.catch(() => {});
+    this.#pack?.tar.destroy(new Error('abandoned'));
+    await this.#pack?.stored.catch(() => {});
   }
 
   #open(): OpenPack {
     const tar = pack();
-    const done = this.#store(tar as unknown as AsyncIterable<Buffer>);
-    done.catch(() => {});
-    return { tar, bytes: 0, done };
+    const stored = pipeline(tar as unknown as AsyncIterable<Buffer>, createZstdCompress(), (packed) =>
+      this.#store(packed),
+    );
+    stored.catch(() => {});
+    return { tar, stored };
   }
 
-  async #close(): Promise<void> {
-    if (this.#current === undefined) return;
-    this.#current.tar.finalize();
-    this.#packs.push(await this.#current.done);
-    this.#current = undefined;
-  }
-
-  async #store(tar: AsyncIterable<Buffer>): Promise<PackObject> {
-    const temporary = join(this.#dir, `writing-${this.#packs.length}`);
-    const sum = createHash('sha256');
-    let bytes = 0;
-    const measured = async function* (source: AsyncIterable<Buffer>) {
-      for await (const piece of source) {
-        sum.update(piece);
-        bytes += piece.length;
-        yield piece;
+  async #store(packed: AsyncIterable<Buffer>): Promise<PackObject[]> {
+    const objects: PackObject[] = [];
+    const temporary = join(this.#dir, 'writing');
+    const pieces = packed[Symbol.asyncIterator]();
+    for (let next = await pieces.next(); !next.done; ) {
+      await using file = await open(temporary, 'w', 0o600);
+      const sum = createHash('sha256');
+      let bytes = 0;
+      for (; !next.done && bytes < OBJECT_BYTES; next = await pieces.next()) {
+        sum.update(next.value);
+        await file.writeFile(next.value);
+        bytes += next.value.length;
       }
-    };
-    await pipeline(tar, createZstdCompress(), measured, createWriteStream(temporary, { mode: 0o600 }));
-    const sha256 = sum.digest('hex');
-    await rename(temporary, join(this.#dir, sha256));
-    return { sha256, bytes };
+      const sha256 = sum.digest('hex');
+      await rename(temporary, join(this.#dir, sha256));
+      objects.push({ sha256, bytes });
+    }
+    return objects;
   }
 }
 
-async function feed(entry: NodeJS.WritableStream, content: AsyncIterable<Buffer>): Promise<void> {
-  for await (const piece of content) {
-    if (!entry.write(Buffer.from(piece))) await once(entry, 'drain');
-  }
+async function feed(entry: NodeJS.WritableStream, content: AsyncIterable<Buffer> | Buffer): Promise<void> {
+  const pieces = Buffer.isBuffer(content) ? [content] : content;
+  // A piece is only valid until the next one is asked for.
+  for await (const piece of pieces) if (!entry.write(Buffer.from(piece))) await once(entry, 'drain');
   entry.end();
 }

@@ -1,6 +1,6 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdir, open, rm, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, rm, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type {
   Manifest,
@@ -13,10 +13,12 @@ import { Fault } from '../fault.ts';
 import type { Beneath } from '../files/beneath.ts';
 import { compareBytewise } from '../files/order.ts';
 import { openFile } from '../files/read.ts';
-import { EMPTY_SHA256, Hashes, pieces, SMALL_BYTES, sha256 } from './hashes.ts';
-import { encodeManifest, treeHash } from './manifest.ts';
+import { log } from '../log.ts';
+import { contentOf, Hashes, pieces, SMALL_BYTES, sha256 } from './hashes.ts';
+import { countFiles, encodeManifest, treeHash } from './manifest.ts';
 import { PackWriter } from './pack-writer.ts';
 import { unlessGone, walk } from './walk.ts';
+import { writeHashed } from './write-hashed.ts';
 
 const SPOOLS_KEPT = 2;
 const TREES_KNOWN = 8;
@@ -35,7 +37,7 @@ export interface PackerParts {
 /** What an upload needs of a pack run. */
 export interface PackSpool {
   dir: string;
-  manifest: PackObject;
+  manifestObject: PackObject;
   packs: PackObject[];
 }
 
@@ -75,7 +77,8 @@ export class Packer {
   }
 
   async #pack({ base, base_sha256 }: PackRequest): Promise<PackResult> {
-    const entries = await this.#entries();
+    const { entries, leftOut } = await this.#look();
+    if (leftOut.length > 0) log('warn', 'not saved', { paths: leftOut });
     const known = base_sha256 === undefined ? undefined : this.#trees.get(base_sha256);
     if (base_sha256 !== undefined && known === treeHash(entries))
       return { changed: false, sha256: base_sha256 };
@@ -84,20 +87,18 @@ export class Packer {
     const dir = join(this.#parts.dir, packId);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     try {
-      const spool = await this.#write(dir, base, entries);
+      const { manifest, ...spool } = await this.#write(dir, base, entries);
       this.#spools.set(packId, spool);
       for (const { dir: old } of dropOldest(this.#spools, SPOOLS_KEPT))
         await rm(old, { recursive: true, force: true });
-      this.know(spool.manifest.sha256, entries);
-      const files = entries.filter((entry) => entry.type === 'file');
-      const bytes = files.reduce((sum, { size }) => sum + size, 0);
+      this.know(spool.manifestObject.sha256, manifest.entries);
       return {
         changed: true,
         pack_id: packId,
-        manifest: spool.manifest,
+        manifest: spool.manifestObject,
         packs: spool.packs,
-        files: files.length,
-        bytes,
+        ...countFiles(manifest),
+        ...(leftOut.length === 0 ? {} : { left_out: leftOut }),
       };
     } catch (error) {
       await rm(dir, { recursive: true, force: true });
@@ -105,8 +106,8 @@ export class Packer {
     }
   }
 
-  async #entries(): Promise<ManifestEntry[]> {
-    const found = await walk(this.#parts.tree);
+  async #look(): Promise<{ entries: ManifestEntry[]; leftOut: string[] }> {
+    const { found, leftOut } = await walk(this.#parts.tree);
     const entries: ManifestEntry[] = [];
     for (const each of found) {
       if (each.type === 'symlink') {
@@ -119,78 +120,71 @@ export class Packer {
         entries.push({ type: 'directory', ...common });
         continue;
       }
-      const hashed = await this.#hashes.of(path, stat).catch(unlessReadable);
-      if (hashed !== undefined) entries.push({ type: 'file', ...common, size: stat.size, sha256: hashed });
+      const content = await this.#hashes.of(path, stat).catch(unlessReadable);
+      if (content !== undefined) entries.push({ type: 'file', ...common, ...content });
     }
     this.#hashes.keep(new Set(entries.map(({ path }) => path)));
-    return entries.sort((a, b) => compareBytewise(a.path, b.path));
+    return { entries: entries.sort((a, b) => compareBytewise(a.path, b.path)), leftOut };
   }
 
-  /** Writes packs and manifest. An entry whose file changes meanwhile is corrected to what was read, one that vanishes goes. */
-  async #write(dir: string, base: number, entries: ManifestEntry[]): Promise<PackSpool> {
+  /** Writes pack and manifest. An entry whose file changes meanwhile is corrected to what was read, one that vanishes goes. */
+  async #write(
+    dir: string,
+    base: number,
+    entries: ManifestEntry[],
+  ): Promise<PackSpool & { manifest: Manifest }> {
     const writer = new PackWriter(dir);
-    const packed = new Map<string, number>();
+    const packed = new Set<string>();
+    const kept: ManifestEntry[] = [];
+    let packs: PackObject[];
     try {
-      for (const entry of [...entries]) {
-        if (entry.type !== 'file') continue;
-        const there = await this.#add(writer, packed, entry, dir).catch(unlessReadable);
-        if (there === undefined) entries.splice(entries.indexOf(entry), 1);
+      for (const entry of entries) {
+        const there =
+          entry.type !== 'file' || (await this.#add(writer, packed, entry, dir).catch(unlessReadable));
+        if (there) kept.push(entry);
       }
+      packs = await writer.finish();
     } catch (error) {
       await writer.abandon();
       throw error;
     }
-    const packs = await writer.finish();
-    const manifest: Manifest = { format: 1, session: this.#parts.session, base, packs, entries };
+    const manifest: Manifest = {
+      format: 1,
+      session: this.#parts.session,
+      base,
+      packs: packs.length === 0 ? [] : [packs],
+      entries: kept,
+    };
     const bytes = await encodeManifest(manifest);
-    const object = { sha256: sha256(bytes), bytes: bytes.length };
-    await writeFile(join(dir, object.sha256), bytes, { mode: 0o600 });
-    return { dir, manifest: object, packs };
+    const manifestObject = { sha256: sha256(bytes), bytes: bytes.length };
+    await writeFile(join(dir, manifestObject.sha256), bytes, { mode: 0o600 });
+    return { dir, manifestObject, packs, manifest };
   }
 
-  async #add(writer: PackWriter, packed: Map<string, number>, entry: FileEntry, dir: string): Promise<true> {
-    const reuse = (): boolean => {
-      if (entry.size > 0 && packed.has(entry.sha256)) entry.pack = packed.get(entry.sha256)!;
-      return entry.size === 0 ? entry.sha256 === EMPTY_SHA256 : entry.pack !== undefined;
-    };
-    if (reuse()) return true;
-    using place = this.#parts.tree.find(entry.path);
-    await using file = await openFile(place.at, entry.path, this.#parts.uid);
-    if (file.stat.size <= SMALL_BYTES) {
-      const content = readFileSync(file.handle.fd);
-      entry.size = content.length;
-      entry.sha256 = sha256(content);
-      if (!reuse()) entry.pack = await writer.add(entry.sha256, entry.size, content);
-    } else {
-      // The name of a blob, its hash, stands before its bytes: so they must stay the same from the hash to the end.
-      const copy = join(dir, 'copy');
-      Object.assign(entry, await copyHashed(file.handle, copy));
-      await using stable = await openFile(copy, copy, process.getuid!());
-      if (!reuse()) entry.pack = await writer.add(entry.sha256, entry.size, pieces(stable.handle));
-      await unlink(copy);
+  async #add(writer: PackWriter, packed: Set<string>, entry: FileEntry, dir: string): Promise<true> {
+    const isPacked = () => entry.size === 0 || packed.has(entry.sha256);
+    if (!isPacked()) {
+      using place = this.#parts.tree.find(entry.path);
+      await using file = await openFile(place.at, entry.path, this.#parts.uid);
+      if (file.stat.size <= SMALL_BYTES) {
+        const bytes = readFileSync(file.handle.fd);
+        Object.assign(entry, contentOf(bytes));
+        if (!isPacked()) await writer.add(entry.sha256, entry.size, bytes);
+      } else {
+        // The name of a blob, its hash, stands before its bytes: so they must stay the same from the hash to the end.
+        const copy = join(dir, 'copy');
+        Object.assign(entry, await writeHashed(pieces(file.handle), copy));
+        await using stable = await openFile(copy, copy, process.getuid!());
+        if (!isPacked()) await writer.add(entry.sha256, entry.size, pieces(stable.handle));
+        await unlink(copy);
+      }
     }
-    packed.set(entry.sha256, entry.pack ?? 0);
+    if (entry.size > 0) {
+      packed.add(entry.sha256);
+      entry.pack = 0;
+    }
     return true;
   }
-}
-
-async function copyHashed(
-  from: Parameters<typeof pieces>[0],
-  copy: string,
-): Promise<{ size: number; sha256: string }> {
-  const handle = await open(copy, 'w', 0o600);
-  const sum = createHash('sha256');
-  let size = 0;
-  try {
-    for await (const piece of pieces(from)) {
-      sum.update(piece);
-      await handle.write(piece, 0, piece.length, size);
-      size += piece.length;
-    }
-  } finally {
-    await handle.close();
-  }
-  return { size, sha256: sum.digest('hex') };
 }
 
 /** A file of someone else, or one that is no file any more, is not the user's to save. */

@@ -1,6 +1,5 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs';
-import type { Readable } from 'node:stream';
 import type { Manifest, PackObject, RestoreRequest } from '../../../controller/agents/wire.ts';
 import { Fault } from '../fault.ts';
 import type { Beneath } from '../files/beneath.ts';
@@ -13,8 +12,6 @@ import { Staging } from './staging.ts';
 import { get, twice } from './transfer.ts';
 import { unpack } from './unpack.ts';
 
-const MAX_MANIFEST_BYTES = 64 << 20;
-
 export interface RestoreParts {
   tree: Beneath;
   session: string;
@@ -25,17 +22,14 @@ export interface RestoreParts {
 /** Brings a saved version into the workspace: built aside, checked to the last byte, then moved in. All or nothing. */
 export async function restore(request: RestoreRequest, parts: RestoreParts): Promise<Manifest> {
   try {
-    const manifest = await download(request, parts);
-    const urls = new Map(request.packs?.map(({ sha256, url }) => [sha256, url]));
+    if (request.manifest === undefined) throw new Error('no manifest was given');
+    const manifest = await decodeManifest(await fetchObject(request.manifest, parts), parts.session);
     using place = parts.tree.find(`${OWN_NAME}.${randomBytes(8).toString('hex')}`);
     mkdirSync(place.at, 0o700);
     try {
       using staging = new Staging(place.at, manifest.entries, parts.owner);
-      for (const [index, pack] of manifest.packs.entries()) {
-        const url = urls.get(pack.sha256);
-        if (url === undefined) throw new Error(`no URL was given for pack ${pack.sha256}`);
-        await twice(() => get(url, parts.proxyUrl, (body) => unpack(measured(body, pack), staging, index)));
-      }
+      for (const [index, objects] of manifest.packs.entries())
+        await unpack(fetchAll(objects, request, parts), staging, index);
       staging.finish();
       moveIn(staging.path, parts.tree);
     } finally {
@@ -49,35 +43,20 @@ export async function restore(request: RestoreRequest, parts: RestoreParts): Pro
   }
 }
 
-async function download(
-  { manifest }: RestoreRequest,
-  { session, proxyUrl }: RestoreParts,
-): Promise<Manifest> {
-  if (manifest === undefined) throw new Error('no manifest was given');
-  if (manifest.bytes > MAX_MANIFEST_BYTES) throw new Error(`the manifest has ${manifest.bytes} bytes`);
-  const bytes = await twice(() =>
-    get(manifest.url, proxyUrl, async (body) => {
-      const pieces: Buffer[] = [];
-      for await (const piece of measured(body, manifest)) pieces.push(piece);
-      return Buffer.concat(pieces);
-    }),
-  );
-  return decodeManifest(bytes, session);
+async function* fetchAll(
+  objects: PackObject[],
+  { packs = [] }: RestoreRequest,
+  parts: RestoreParts,
+): AsyncGenerator<Buffer> {
+  for (const object of objects) {
+    const given = packs.find(({ sha256 }) => sha256 === object.sha256);
+    if (given === undefined) throw new Error(`no URL was given for object ${object.sha256}`);
+    yield await fetchObject({ ...object, url: given.url }, parts);
+  }
 }
 
-/** Passes bytes on and fails, at the latest at their end, when they aren't the object that was asked for. */
-async function* measured(body: Readable, { sha256, bytes }: PackObject): AsyncGenerator<Buffer> {
-  const sum = createHash('sha256');
-  let got = 0;
-  for await (const piece of body as AsyncIterable<Buffer>) {
-    got += piece.length;
-    if (got > bytes) break;
-    sum.update(piece);
-    yield piece;
-  }
-  if (got !== bytes)
-    throw new Error(`object ${sha256} has ${got > bytes ? 'more' : 'less'} than ${bytes} bytes`);
-  if (sum.digest('hex') !== sha256) throw new Error(`object ${sha256} has another hash`);
+function fetchObject(object: PackObject & { url: string }, { proxyUrl }: RestoreParts): Promise<Buffer> {
+  return twice(() => get(object.url, object, proxyUrl));
 }
 
 /** Moves what is in `from` into the workspace; what is there already is never replaced, and a failure moves all back. */

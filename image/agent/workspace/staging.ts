@@ -52,7 +52,7 @@ export class Staging implements Disposable {
   fill(pack: number, sha256: string): void {
     const key = `${pack} ${sha256}`;
     const [first, ...others] = this.#wanted.get(key)!;
-    if (!this.#filled.has(key)) for (const other of others) copyFileSync(this.#at(first!), this.#at(other));
+    for (const other of others) copyFileSync(this.#at(first!), this.#at(other));
     this.#filled.add(key);
   }
 

@@ -2,10 +2,14 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { PackObject } from '../../../controller/agents/wire.ts';
 import { connect } from './connect.ts';
+import { sha256 as sha256Of } from './hashes.ts';
 
 const IDLE_TIMEOUT_MS = 30_000;
 const TOTAL_TIMEOUT_MS = 600_000;
+/** Held in memory. An object of a pack is half as large; the manifest of a million files is about this. */
+const MAX_OBJECT_BYTES = 64 << 20;
 const MAX_ERROR_BYTES = 16 << 10;
 
 /** The storage's answer was not the one hoped for. Its message holds no URL: a signed one is a secret. */
@@ -40,16 +44,28 @@ export async function put(url: string, body: Body, proxyUrl: string | undefined)
   }
 }
 
-/** GET of an object, whose bytes are passed to `take`. */
-export async function get<T>(
+/** GET of an object, checked to be the very one that was asked for. */
+export async function get(
   url: string,
+  { sha256, bytes }: PackObject,
   proxyUrl: string | undefined,
-  take: (body: Readable) => Promise<T>,
-): Promise<T> {
+): Promise<Buffer> {
+  if (bytes > MAX_OBJECT_BYTES) throw new Error(`object ${sha256} has ${bytes} bytes`);
   const response = await send(url, 'GET', {}, undefined, proxyUrl);
   try {
     if (!isOk(response)) throw await refusal(response);
-    return await take(response);
+    const pieces: Buffer[] = [];
+    let got = 0;
+    for await (const piece of response as AsyncIterable<Buffer>) {
+      got += piece.length;
+      if (got > bytes) break;
+      pieces.push(piece);
+    }
+    if (got !== bytes)
+      throw new Error(`object ${sha256} has ${got > bytes ? 'more' : 'less'} than ${bytes} bytes`);
+    const object = Buffer.concat(pieces);
+    if (sha256Of(object) !== sha256) throw new Error(`object ${sha256} has another hash`);
+    return object;
   } finally {
     response.destroy();
   }

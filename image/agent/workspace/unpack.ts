@@ -1,11 +1,8 @@
-import { createHash } from 'node:crypto';
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
 import type { Staging } from './staging.ts';
-
-const WRITE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+import { writeHashed } from './write-hashed.ts';
 
 /** Reads one pack into the staging tree, blob by blob, each one checked against its name. */
 export async function unpack(packed: AsyncIterable<Buffer>, staging: Staging, pack: number): Promise<void> {
@@ -17,12 +14,9 @@ export async function unpack(packed: AsyncIterable<Buffer>, staging: Staging, pa
       if (type !== 'file') throw new Error(`pack ${pack} holds a ${type}`);
       if (seen.has(name)) throw new Error(`pack ${pack} holds ${name} twice`);
       seen.add(name);
-      if (
-        (await writeHashed(entry as unknown as AsyncIterable<Buffer>, staging.place(pack, name, size))) !==
-        name
-      ) {
-        throw new Error(`a blob of pack ${pack} is not what its name says`);
-      }
+      const content = entry as unknown as AsyncIterable<Buffer>;
+      const { sha256 } = await writeHashed(content, staging.place(pack, name, size));
+      if (sha256 !== name) throw new Error(`a blob of pack ${pack} is not what its name says`);
       staging.fill(pack, name);
     }
   };
@@ -33,18 +27,4 @@ export async function unpack(packed: AsyncIterable<Buffer>, staging: Staging, pa
     ({ code, message }) => code !== 'ERR_STREAM_PREMATURE_CLOSE' && !/premature/i.test(message),
   );
   if (failures.length > 0) throw cause ?? failures[0];
-}
-
-async function writeHashed(content: AsyncIterable<Buffer>, at: string): Promise<string> {
-  const sum = createHash('sha256');
-  const fd = openSync(at, WRITE, 0o600);
-  try {
-    for await (const piece of content) {
-      sum.update(piece);
-      for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
-    }
-  } finally {
-    closeSync(fd);
-  }
-  return sum.digest('hex');
 }

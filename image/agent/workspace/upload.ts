@@ -15,7 +15,7 @@ export async function upload(
   urls: UploadRequest['urls'],
   proxyUrl: string | undefined,
 ): Promise<void> {
-  const objects = [...spool.packs, spool.manifest];
+  const objects = [...spool.packs, spool.manifestObject];
   for (const { sha256 } of objects) {
     if (typeof urls?.[sha256] !== 'string' || !URL.canParse(urls[sha256])) {
       throw new Fault('invalid_request', `There is no URL for ${sha256}`, { field: 'urls' });

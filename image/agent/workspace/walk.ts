@@ -1,38 +1,49 @@
+import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { NEVER_SAVED } from '../../../controller/agents/wire.ts';
-import { type Beneath, MAX_PATH_BYTES } from '../files/beneath.ts';
+import type { Beneath } from '../files/beneath.ts';
 import { isOwnName } from '../files/own.ts';
-import { log } from '../log.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const YIELD_EVERY = 256;
+/** What a restore can name: the kernel takes 4095 bytes, and the folder that it works in comes before. */
+const MAX_PATH_BYTES = 4000;
+/** A larger one would not be saved in the time that a save has; a sparse one of any size is made in a moment. */
+const MAX_FILE_BYTES = 4 * 2 ** 30;
+const MOST_LEFT_OUT = 20;
 
 export type Found =
   | { path: string; type: 'directory' | 'file'; stat: Stats }
   | { path: string; type: 'symlink'; target: string };
 
-/**
- * Everything in the tree that is saved. Sockets, FIFOs and devices aren't, nor are the names of `NEVER_SAVED`, nor what lies so
- * deep that no path leads to it: it could not be restored, and nothing else of its version either.
- */
-export async function walk(tree: Beneath): Promise<Found[]> {
+export interface Walked {
+  found: Found[];
+  /** What should have been saved and can't be, with the reason: the first few. */
+  leftOut: string[];
+}
+
+/** Everything in the tree that is saved. Sockets, FIFOs and devices aren't, nor are the names of `NEVER_SAVED`. */
+export async function walk(tree: Beneath): Promise<Walked> {
   const found: Found[] = [];
+  const leftOut: string[] = [];
   let looked = 0;
+  const leaveOut = (path: string, why: string): void => {
+    if (leftOut.length < MOST_LEFT_OUT) leftOut.push(`${path.slice(0, 200)}: ${why}`);
+  };
   const enter = async (at: string, path: string): Promise<void> => {
     const fd = openSync(at, DIRECTORY);
     try {
-      for (const name of readdirSync(`/proc/self/fd/${fd}`)) {
+      for (const bytes of readdirSync(`/proc/self/fd/${fd}`, { encoding: 'buffer' })) {
+        const name = bytes.toString();
         const inner = path === '' ? name : `${path}/${name}`;
         if (isOwnName(name) || neverSaved(inner)) continue;
-        if (Buffer.byteLength(inner) > MAX_PATH_BYTES) {
-          log('warn', 'not saved: the path is too long', { bytes: Buffer.byteLength(inner) });
-          continue;
-        }
         looked += 1;
         // A large tree must not keep everyone else waiting.
         if (looked % YIELD_EVERY === 0) await setImmediate();
-        await look(`/proc/self/fd/${fd}/${name}`, inner).catch(unlessGone);
+        if (!isUtf8(bytes)) leaveOut(inner, 'its name is not UTF-8');
+        else if (Buffer.byteLength(inner) > MAX_PATH_BYTES) leaveOut(inner, 'its path is too long');
+        else await look(`/proc/self/fd/${fd}/${name}`, inner).catch(unlessGone);
       }
     } finally {
       closeSync(fd);
@@ -41,7 +52,11 @@ export async function walk(tree: Beneath): Promise<Found[]> {
   const look = async (at: string, path: string): Promise<void> => {
     const stat = lstatSync(at);
     if (stat.isSymbolicLink()) {
-      found.push({ path, type: 'symlink', target: readlinkSync(at) });
+      const target = readlinkSync(at, { encoding: 'buffer' });
+      if (isUtf8(target)) found.push({ path, type: 'symlink', target: target.toString() });
+      else leaveOut(path, 'its target is not UTF-8');
+    } else if (stat.size > MAX_FILE_BYTES && stat.isFile()) {
+      leaveOut(path, 'it is larger than 4 GiB');
     } else if (stat.isFile()) {
       found.push({ path, type: 'file', stat });
     } else if (stat.isDirectory()) {
@@ -51,7 +66,7 @@ export async function walk(tree: Beneath): Promise<Found[]> {
   };
   using root = tree.find('');
   await enter(root.at, '');
-  return found;
+  return { found, leftOut };
 }
 
 function neverSaved(path: string): boolean {

@@ -1,7 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type {
-  Manifest,
   PackRequest,
   PackResult,
   RestoreRequest,
@@ -86,7 +85,10 @@ export class Workspace {
   }
 
   async #bringBack(request: RestoreRequest): Promise<RestoreResult> {
-    const { restore } = await import('./restore.ts');
+    const [{ restore }, { countFiles }] = await Promise.all([
+      import('./restore.ts'),
+      import('./manifest.ts'),
+    ]);
     const manifest = await restore(request, { ...this.#parts, session: this.#session });
     (await this.#packing()).know(request.manifest!.sha256, manifest.entries);
     return { version: request.version, ...countFiles(manifest) };
@@ -106,11 +108,6 @@ export class Workspace {
     );
     return this.#packer;
   }
-}
-
-function countFiles({ entries }: Manifest): { files: number; bytes: number } {
-  const files = entries.filter((entry) => entry.type === 'file');
-  return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
 }
 
 /** `s-<session>-<incarnation>` */

@@ -71,7 +71,7 @@ test('what is packed and uploaded comes back on another machine, to the byte, mo
   expect((await upload(rig, packed)).status).toBe(204);
 
   const manifest: Manifest = JSON.parse(gunzipSync(storage.objects.get(packed.manifest.sha256)!).toString());
-  expect(manifest).toMatchObject({ format: 1, session: 'test', base: 7, packs: packed.packs });
+  expect(manifest).toMatchObject({ format: 1, session: 'test', base: 7, packs: [packed.packs] });
   const paths = manifest.entries.map(({ path }) => path);
   expect(paths).toEqual([...paths].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))));
   expect(paths.filter((path) => /node_modules|expo|lock|fifo/.test(path))).toEqual([]);
@@ -137,22 +137,65 @@ test('equal content is packed once, and the same content makes the same pack', a
   expect(again.manifest.sha256).not.toBe(packed.manifest.sha256);
 });
 
-test('packs are split, and an empty workspace is a version too', async () => {
+test('an empty workspace is a version too', async () => {
   await using rig = await Rig.start();
   const nothing: Packed = await pack(rig);
   expect(nothing).toMatchObject({ changed: true, packs: [], files: 0, bytes: 0 });
-  await rig.run('make', 'for i in 1 2 3 4; do head -c 12000000 /dev/urandom > $i; done');
-  expect((await pack(rig)).packs).toHaveLength(2);
+  expect((await upload(rig, nothing)).status).toBe(204);
   await using other = await Rig.start();
-  await upload(rig, await pack(rig)).then((answer) => expect(answer.status).toBe(204));
-  storage.objects.set(
-    nothing.manifest.sha256,
-    gzipSync(JSON.stringify({ format: 1, session: 'test', base: 0, packs: [], entries: [] })),
+  expect((await restore(other, restoreOf(1, nothing))).json()).toEqual({ version: 1, files: 0, bytes: 0 });
+});
+
+test('a file larger than any object may be goes into several, and comes back whole', async () => {
+  await using rig = await Rig.start();
+  await rig.run('make', 'head -c 55000000 /dev/urandom > large; echo small > small');
+  const packed: Packed = await pack(rig);
+  expect(packed.packs).toHaveLength(2);
+  expect(Math.max(...packed.packs.map(({ bytes }) => bytes))).toBeLessThan(50_000_000);
+  expect((await upload(rig, packed)).status).toBe(204);
+  await using other = await Rig.start();
+  expect((await restore(other, restoreOf(1, packed))).json()).toMatchObject({ files: 2, bytes: 55_000_006 });
+  expect(await snapshot(other.workspace)).toEqual(await snapshot(rig.workspace));
+});
+
+test('holes stay holes: a sparse file takes no room that it does not need, neither packed nor restored', async () => {
+  await using rig = await Rig.start();
+  await rig.run('make', 'truncate -s 200M disk.img; printf end >> disk.img');
+  const packed: Packed = await pack(rig);
+  expect(packed).toMatchObject({ files: 1, bytes: 200 * 1024 * 1024 + 3 });
+  expect((await upload(rig, packed)).status).toBe(204);
+  await using other = await Rig.start();
+  await restore(other, restoreOf(1, packed));
+  const stat = await lstat(join(other.workspace, 'disk.img'));
+  expect(stat.size).toBe(packed.bytes);
+  expect(stat.blocks * 512).toBeLessThan(1_000_000);
+  expect(hash(await readFile(join(other.workspace, 'disk.img')))).toBe(
+    hash(await readFile(join(rig.workspace, 'disk.img'))),
   );
-  const bytes = storage.objects.get(nothing.manifest.sha256)!;
-  const empty = { ...nothing, manifest: { sha256: hash(bytes), bytes: bytes.length } };
-  storage.objects.set(empty.manifest.sha256, bytes);
-  expect((await restore(other, restoreOf(1, empty))).json()).toEqual({ version: 1, files: 0, bytes: 0 });
+});
+
+test('names that a manifest can’t hold are left out and told; the rest is saved, however deep', async () => {
+  await using rig = await Rig.start();
+  await rig.run(
+    'make',
+    `printf 1 > "$(printf 'caf\\351')"; ln -s "$(printf 'caf\\351')" latin; printf 2 > '�'; printf 3 > 'new
+line'
+    node -e '
+      const fs = require("fs");
+      for (let depth = 0; depth < 2100; depth++) { fs.mkdirSync("d"); process.chdir("d"); if (depth === 1500) fs.writeFileSync("deep", "4"); }
+    '`,
+  );
+  const packed: Packed = await pack(rig);
+  expect(packed).toMatchObject({ files: 3, bytes: 3 });
+  expect(packed.left_out).toEqual([
+    expect.stringMatching(/: its name is not UTF-8$/),
+    expect.stringMatching(/^d\/d\/.*: its path is too long$/),
+    'latin: its target is not UTF-8',
+  ]);
+  expect((await upload(rig, packed)).status).toBe(204);
+  await using other = await Rig.start();
+  expect((await restore(other, restoreOf(1, packed))).json()).toEqual({ version: 1, files: 3, bytes: 3 });
+  expect(await readFile(join(other.workspace, 'new\nline'), 'utf8')).toBe('3');
 });
 
 test('files that change while they are packed leave a version that restores', async () => {
@@ -268,7 +311,15 @@ describe('a restore refuses', () => {
     };
     const objects = packs.map(stored);
     const manifest = stored(
-      gzipSync(JSON.stringify({ format: 1, session: 'test', base: 0, packs: objects, entries })),
+      gzipSync(
+        JSON.stringify({
+          format: 1,
+          session: 'test',
+          base: 0,
+          packs: objects.map((object) => [object]),
+          entries,
+        }),
+      ),
     );
     return restore(rig, restoreOf(1, { manifest, packs: objects } as Packed));
   }
@@ -359,7 +410,7 @@ describe('a restore refuses', () => {
           format: 1,
           session: 'test',
           base: 0,
-          packs: [{ sha256: packed, bytes: good.length }],
+          packs: [[{ sha256: packed, bytes: good.length }]],
           entries: [file('a')],
         }),
       );

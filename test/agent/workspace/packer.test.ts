@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Manifest } from '../../../controller/agents/wire.ts';
+import { Beneath } from '../../../image/agent/files/beneath.ts';
+import { decodeManifest } from '../../../image/agent/workspace/manifest.ts';
+import { Packer } from '../../../image/agent/workspace/pack.ts';
+import { PackWriter } from '../../../image/agent/workspace/pack-writer.ts';
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'packer-'));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+/** Packs a workspace in which `meddle` changes files after the walk, while the first of them is being hashed. */
+async function packMeanwhile(
+  files: Record<string, string>,
+  meddle: (tree: string) => void,
+): Promise<Manifest> {
+  const tree = mkdtempSync(join(dir, 'tree-'));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(tree, name), text);
+  let looked = false;
+  const now = () => {
+    if (!looked) meddle(tree);
+    looked = true;
+    return Date.now();
+  };
+  const packer = new Packer({
+    tree: new Beneath(tree),
+    dir: join(dir, 'packs'),
+    session: 'test',
+    uid: process.getuid!(),
+    now,
+  });
+  const packed = await packer.pack({ base: 0 });
+  if (!packed.changed) throw new Error('nothing was packed');
+  const { dir: at } = packer.spool(packed.pack_id);
+  return decodeManifest(readFileSync(join(at, packed.manifest.sha256)), 'test');
+}
+
+test('files that are emptied between the walk and their hash are saved as empty', async () => {
+  const manifest = await packMeanwhile({ a: 'first', b: 'second', c: 'third' }, (tree) => {
+    for (const name of ['a', 'b', 'c']) truncateSync(join(tree, name));
+  });
+  for (const entry of manifest.entries) expect(entry).toMatchObject({ type: 'file', size: 0 });
+  expect(manifest.packs).toEqual([]);
+});
+
+test('a file that becomes a copy of another between the walk and its hash has the size of what is saved', async () => {
+  const manifest = await packMeanwhile({ a: 'the longer text', b: 'short' }, (tree) =>
+    writeFileSync(join(tree, 'b'), 'the longer text'),
+  );
+  expect(manifest.entries).toMatchObject([{ size: 15 }, { size: 15 }]);
+});
+
+test('a full disk fails the pack with its own word, wherever it is met, and harms nothing else', async () => {
+  symlinkSync('/dev/full', join(dir, 'writing'));
+  for (const blobs of [1, 100]) {
+    const writer = new PackWriter(dir);
+    const write = async () => {
+      for (let blob = 0; blob < blobs; blob += 1)
+        await writer.add('0'.repeat(64), 100_000, randomBytes(100_000));
+      await writer.finish();
+    };
+    await expect(write()).rejects.toMatchObject({ code: 'ENOSPC' });
+    await writer.abandon();
+  }
+});
+
+test('a blob that ends early fails the pack instead of spoiling it', async () => {
+  const writer = new PackWriter(dir);
+  const short = async function* () {
+    yield Buffer.from('short');
+  };
+  await expect(writer.add('0'.repeat(64), 6, short())).rejects.toThrow('Size mismatch');
+  await writer.abandon();
+});
