@@ -44,7 +44,7 @@ export interface LifecycleTimes extends Omit<WorkerTimes, 'startTimeoutMs'> {
 }
 
 export const TIMES: LifecycleTimes = {
-  stopSaveMs: 60_000,
+  stopSaveMs: 600_000,
   destroyWaitMs: 20_000,
   lookApartMs: 2_000,
   retryMs: 500,

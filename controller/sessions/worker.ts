@@ -39,6 +39,8 @@ const AGENT_SLICE_MS = 5_000;
 const CREATE_TIMEOUT_MS = 60_000;
 /** A worker whose steps fail so often in a row gives up; the next clean-up sends another. */
 const MOST_FAILURES = 20;
+/** Saves of one stop. */
+const MOST_SAVES = 3;
 const ACTOR = 'lifecycle';
 
 /**
@@ -196,13 +198,13 @@ export class SandboxWorker {
     return this.#changed(await this.#deps.store.sandboxDestroying(row, reason, ACTOR));
   }
 
-  /** Null once saved. The time counts from the row's own change, so that a controller that restarts does not start it again. */
+  /** Null once saved. The time that no controller was there does not count: the agent may not have dialled again yet. */
   async #trySave(row: SandboxRow): Promise<Failure | null> {
-    const until = Date.parse(row.updated_at) + this.#deps.times.stopSaveMs;
+    const until = this.#deps.clock() + this.#deps.times.stopSaveMs;
     for (let attempt = 1; ; attempt++) {
       try {
         if (this.#deps.hub.get(row.name) === undefined && (await this.#hasDied(row))) return DIED_UNSAVED;
-        await this.#deps.files.save(row);
+        await this.#saveAll(row);
         return null;
       } catch (error) {
         this.#signal.throwIfAborted();
@@ -216,6 +218,11 @@ export class SandboxWorker {
       }
       await this.#rest(attempt);
     }
+  }
+
+  /** Until a look finds nothing new: what was written while a save was under way is in the next. Who never stops writing isn't waited for. */
+  async #saveAll(row: SandboxRow): Promise<void> {
+    for (let saves = 0; saves < MOST_SAVES; saves++) if (!(await this.#deps.files.save(row)).changed) return;
   }
 
   async #hasDied(row: SandboxRow): Promise<boolean> {

@@ -32,6 +32,19 @@ describe('a stop', () => {
     expect(await stopped).toMatchObject({ status: 'stopped', head: 1 });
   });
 
+  it('saves what was written while it saved', async () => {
+    const { manager, lifecycle, inside } = await open('meanwhile');
+    let letGo: () => void = () => undefined;
+    inside.gates.set('/workspace/upload', new Promise((resolve) => (letGo = resolve)));
+    const stopped = manager.destroySandbox('meanwhile');
+    await world.until(() => inside.requests.includes('POST /workspace/upload'));
+    inside.files.set('late.txt', 'written after the walk');
+    letGo();
+    expect(await stopped).toMatchObject({ status: 'stopped', head: 2 });
+    await lifecycle.startSandbox('meanwhile');
+    expect(world.running('s-meanwhile-2').inside.files.get('late.txt')).toBe('written after the walk');
+  });
+
   it('is gone by Fly’s own word before the row says so', async () => {
     const { app, manager, inside } = await open('word');
     expect(inside.restored).toBe(0);
@@ -45,6 +58,27 @@ describe('a stop', () => {
     const { manager, inside } = await open('retry');
     inside.failures.push({ path: '/workspace/upload', times: 2, status: 503, error: AWAY });
     expect(await manager.destroySandbox('retry')).toMatchObject({ status: 'stopped', head: 1, error: null });
+  });
+
+  it('saves under a controller that comes long after, as patiently as at first', async () => {
+    const app = await world.app();
+    const first = await world.controller(app);
+    await first.manager.createSandbox({ sessionId: 'orphaned' });
+    const { inside } = world.running('s-orphaned-1');
+    inside.files.set('work.txt', 'work');
+    inside.failures.push({ path: '/workspace/upload', times: 999, status: 503, error: AWAY });
+    await first.lifecycle.stopSandbox('orphaned', 'test', { waitMs: 0 });
+    await world.until(() => inside.requests.includes('POST /workspace/upload'));
+    await world.close(first);
+    inside.failures[0]!.times = 1;
+    const clock = () => Date.now() + 3_600_000;
+    await world.controller(app, { env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200' }, clock });
+    await world.until(async () => (await world.store.getSession('orphaned')).sandbox_id === null);
+    expect(await world.store.getSession('orphaned')).toMatchObject({
+      status: 'stopped',
+      head: 1,
+      error: null,
+    });
   });
 
   it('goes on without a save that keeps failing, and says so; the last saved version stands', async () => {
