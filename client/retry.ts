@@ -12,6 +12,7 @@ const PASSING = new Set<string>([
   'agent_unreachable',
   'agent_lost',
   'database_unavailable',
+  'database_lost',
   'shutting_down',
 ]);
 

@@ -60,6 +60,11 @@ export const ERRORS = {
   fly_quota: [503, 'fault', 'The Fly organisation has reached its machine limit'],
   fly_rate_limited: [503, 'fault', 'The Machines API refused the request for its rate'],
   database_unavailable: [503, 'fault', 'The database did not answer as it should'],
+  database_lost: [
+    502,
+    'unknown',
+    'The database broke off during a change, which may or may not have been made',
+  ],
   storage_unavailable: [503, 'fault', 'The file storage did not answer as it should'],
   shutting_down: [503, 'fault', 'This controller is shutting down'],
   internal: [500, 'unknown', 'The controller failed in a way it does not know'],

@@ -251,7 +251,10 @@ export class JobRun {
   }
 
   /** Tries what is safe to repeat until the database answers, for as long as this claim stands. */
-  async #insist<T>(work: () => Promise<T>, codes: string[] = ['database_unavailable']): Promise<T> {
+  async #insist<T>(
+    work: () => Promise<T>,
+    codes: string[] = ['database_unavailable', 'database_lost'],
+  ): Promise<T> {
     const { clock, random } = this.#deps;
     const until = clock() + HOLD_MS;
     for (let attempt = 1; ; attempt++) {

@@ -30,38 +30,54 @@ interface Answer {
   status: number;
 }
 
-/** The rows that a call returned. A function that returns no row gives an empty list. */
+/** The rows that a read returned; none is an empty list. Without a usable answer it rejects with `database_unavailable`. */
 export async function rows<T>(what: string, call: PromiseLike<Answer>): Promise<T[]> {
-  const data = await value<T[] | T | null>(what, call);
-  if (data === null || data === undefined) return [];
-  return Array.isArray(data) ? data : [data];
+  return listOf<T>(await answered(what, call, 'read'));
 }
 
-/** The one row that a call returned; a contract broken by the database is an `internal` error. */
+/** The one row that a change returned; a contract broken by the database is an `internal` error. Rejects as `value` does. */
 export async function row<T>(what: string, call: PromiseLike<Answer>): Promise<T> {
-  const [first] = await rows<T>(what, call);
+  const [first] = listOf<T>(await answered(what, call, 'change'));
   if (first === undefined) throw new CodedError('internal', `${what} returned no row`);
   return first;
 }
 
+/** What a change returned. Rejects with `database_unavailable` when it was provably not made, `database_lost` when it may have been. */
 export async function value<T>(what: string, call: PromiseLike<Answer>): Promise<T> {
-  let answer: Answer;
-  try {
-    answer = await call;
-  } catch (cause) {
-    throw new CodedError('database_unavailable', `${what}: no answer`, { cause });
-  }
-  if (answer.error !== null) throw databaseError(what, answer.error, answer.status);
-  return answer.data as T;
+  return (await answered(what, call, 'change')) as T;
+}
+
+type Kind = 'read' | 'change';
+
+async function answered(what: string, call: PromiseLike<Answer>, kind: Kind): Promise<unknown> {
+  const { data, error, status } = await call;
+  if (error !== null) throw databaseError(what, error, status, kind);
+  return data;
+}
+
+function listOf<T>(data: unknown): T[] {
+  if (data === null || data === undefined) return [];
+  return Array.isArray(data) ? data : [data as T];
 }
 
 /** Our functions put the code of `errors.ts` into `details`; whatever has none of these is the database's own trouble. */
-export function databaseError(what: string, error: PostgrestError, status: number): CodedError {
+export function databaseError(what: string, error: PostgrestError, status: number, kind: Kind): CodedError {
   if (error.details !== null && Object.hasOwn(ERRORS, error.details)) {
     return new CodedError(error.details as ErrorCode, error.message);
   }
   const detail = `${what}: ${error.message}${error.code ? ` (${error.code})` : ''}`;
   // 0: no answer at all; 401 and 403: a key that is wrong or may not do this, which no caller of ours can help.
   const away = status === 0 || status === 408 || status === 429 || status >= 500;
-  return new CodedError(away ? 'database_unavailable' : 'internal', detail, { cause: error });
+  if (!away) return new CodedError('internal', detail, { cause: error });
+  const unsure = kind === 'change' && !provablyUndone(error, status);
+  return new CodedError(unsure ? 'database_lost' : 'database_unavailable', detail, { cause: error });
+}
+
+/** Never connected (Node's and undici's words, which supabase-js puts into `details`). */
+const NOT_SENT = /\((ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)\)/;
+/** Without a connection to Postgres (PostgREST docs, "Errors"), or an SQLSTATE other than of a broken connection: rolled back. */
+const NOT_DONE = /^(PGRST00[03]|(?!08)[0-9A-Z]{5})$/;
+
+function provablyUndone({ code, details }: PostgrestError, status: number): boolean {
+  return status === 0 ? NOT_SENT.test(details ?? '') : status === 429 || NOT_DONE.test(code ?? '');
 }

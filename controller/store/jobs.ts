@@ -1,4 +1,4 @@
-import { type Database, row, rows, value } from './database.ts';
+import { type Database, row, value } from './database.ts';
 import type { JobResult, JobRow, JobSpec, JobStatus } from './rows.ts';
 
 /** A claimed job: every write about it carries the claim's token and is refused with `fenced` once another claim took over. */
@@ -36,7 +36,7 @@ export function jobStore(database: Database) {
 
     /** Due jobs, and those whose holder's lease ran out. */
     claimJobs(owner: string, leaseMs: number, max: number) {
-      return rows<JobRow>(
+      return value<JobRow[]>(
         'jobs_claim',
         database.rpc('jobs_claim', { p_owner: owner, p_lease_ms: leaseMs, p_max: max }),
       );

@@ -7,7 +7,8 @@ import { sandboxStore } from './sandboxes.ts';
 
 /**
  * The truth: one typed function for each SQL function of `supabase/migrations`, and the reads. Every write is safe to repeat.
- * Rejects with `CodedError` alone: the function's own code, or `database_unavailable` when there was no usable answer.
+ * Rejects with `CodedError` alone: the function's own code, or, when there was no usable answer,
+ * `database_unavailable`, and `database_lost` for a write that may have been made.
  */
 export function createStore(database: Database) {
   return {

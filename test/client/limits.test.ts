@@ -183,6 +183,7 @@ describe('retries', () => {
     ['agent_unreachable', true],
     ['agent_lost', true],
     ['database_unavailable', true],
+    ['database_lost', true],
     ['shutting_down', true],
     ['session_not_found', false],
     ['session_start_failed', false],
