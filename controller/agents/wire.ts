@@ -148,7 +148,7 @@ export type PackResult =
       files: number;
       /** Of all files together. */
       bytes: number;
-      /** Paths that can't be saved and why, the first few: a name that is not UTF-8, or a path of more than 4000 bytes. */
+      /** Paths that can't be saved and why, the first few: a name that is not UTF-8, a path of more than 4000 bytes, a file of more than 4 GiB. */
       left_out?: string[];
     };
 

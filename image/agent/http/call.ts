@@ -113,7 +113,7 @@ export class Call {
 }
 
 function cutOff(): Fault {
-  return new Fault('invalid_request', 'The body was cut off');
+  return new Fault('invalid_request', 'The request was cut off');
 }
 
 export interface Target {

@@ -55,9 +55,12 @@ export class Packer {
     this.#hashes = new Hashes(parts.tree, parts.uid, parts.now);
   }
 
-  /** One run at a time; a second one waits for the first. */
-  pack(request: PackRequest): Promise<PackResult> {
-    const run = this.#turn.then(() => this.#pack(request));
+  /**
+   * One run at a time; a second one waits for the first. `stillWanted` throws when the caller has given up: nobody would take the pack, and
+   * the next caller waits.
+   */
+  pack(request: PackRequest, stillWanted: () => void = () => {}): Promise<PackResult> {
+    const run = this.#turn.then(() => this.#pack(request, stillWanted));
     this.#turn = run.catch(() => {});
     return run;
   }
@@ -76,8 +79,9 @@ export class Packer {
     dropOldest(this.#trees, TREES_KNOWN);
   }
 
-  async #pack({ base, base_sha256 }: PackRequest): Promise<PackResult> {
-    const { entries, leftOut } = await this.#look();
+  async #pack({ base, base_sha256 }: PackRequest, stillWanted: () => void): Promise<PackResult> {
+    stillWanted();
+    const { entries, leftOut } = await this.#look(stillWanted);
     if (leftOut.length > 0) log('warn', 'not saved', { paths: leftOut });
     const known = base_sha256 === undefined ? undefined : this.#trees.get(base_sha256);
     if (base_sha256 !== undefined && known === treeHash(entries))
@@ -87,7 +91,7 @@ export class Packer {
     const dir = join(this.#parts.dir, packId);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     try {
-      const { manifest, ...spool } = await this.#write(dir, base, entries);
+      const { manifest, ...spool } = await this.#write(dir, base, entries, stillWanted);
       this.#spools.set(packId, spool);
       for (const { dir: old } of dropOldest(this.#spools, SPOOLS_KEPT))
         await rm(old, { recursive: true, force: true });
@@ -106,10 +110,11 @@ export class Packer {
     }
   }
 
-  async #look(): Promise<{ entries: ManifestEntry[]; leftOut: string[] }> {
+  async #look(stillWanted: () => void): Promise<{ entries: ManifestEntry[]; leftOut: string[] }> {
     const { found, leftOut } = await walk(this.#parts.tree);
     const entries: ManifestEntry[] = [];
     for (const each of found) {
+      stillWanted();
       if (each.type === 'symlink') {
         entries.push({ path: each.path, type: 'symlink', target: each.target });
         continue;
@@ -132,6 +137,7 @@ export class Packer {
     dir: string,
     base: number,
     entries: ManifestEntry[],
+    stillWanted: () => void,
   ): Promise<PackSpool & { manifest: Manifest }> {
     const writer = new PackWriter(dir);
     const packed = new Set<string>();
@@ -139,6 +145,7 @@ export class Packer {
     let packs: PackObject[];
     try {
       for (const entry of entries) {
+        stillWanted();
         const there =
           entry.type !== 'file' || (await this.#add(writer, packed, entry, dir).catch(unlessReadable));
         if (there) kept.push(entry);

@@ -8,7 +8,7 @@ export function workspaceRoutes(router: Router, workspace: Workspace): void {
     .on('POST', '/workspace/pack', async (call) => {
       const body = await call.json();
       checkVersion(body.base, 'base');
-      call.reply(200, await workspace.pack(body as unknown as PackRequest));
+      call.reply(200, await workspace.pack(body as unknown as PackRequest, () => call.checkNotReset()));
     })
     .on('POST', '/workspace/upload', async (call) => {
       await workspace.upload((await call.json()) as unknown as UploadRequest);

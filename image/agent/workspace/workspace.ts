@@ -44,8 +44,8 @@ export class Workspace {
     return this.#state;
   }
 
-  async pack(request: PackRequest): Promise<PackResult> {
-    return (await this.#packing()).pack(request);
+  async pack(request: PackRequest, stillWanted: () => void): Promise<PackResult> {
+    return (await this.#packing()).pack(request, stillWanted);
   }
 
   async upload({ pack_id, urls }: UploadRequest): Promise<void> {

@@ -1,5 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -77,4 +86,24 @@ test('a blob that ends early fails the pack instead of spoiling it', async () =>
   };
   await expect(writer.add('0'.repeat(64), 6, short())).rejects.toThrow('Size mismatch');
   await writer.abandon();
+});
+
+test('a run that nobody waits for any more ends, and leaves nothing', async () => {
+  const tree = mkdtempSync(join(dir, 'tree-'));
+  for (const name of ['a', 'b', 'c']) writeFileSync(join(tree, name), name);
+  const parts = { tree: new Beneath(tree), session: 'test', uid: process.getuid!(), now: Date.now };
+  // At each of the places where it asks.
+  for (let place = 1; place <= 7; place += 1) {
+    const packs = join(dir, `packs-${place}`);
+    mkdirSync(packs);
+    const packer = new Packer({ ...parts, dir: packs });
+    let asked = 0;
+    const gone = packer.pack({ base: 0 }, () => {
+      asked += 1;
+      if (asked === place) throw new Error('taken back');
+    });
+    await expect(gone).rejects.toThrow('taken back');
+    expect(readdirSync(packs)).toEqual([]);
+    expect(await packer.pack({ base: 0 })).toMatchObject({ files: 3 });
+  }
 });
