@@ -114,7 +114,7 @@ export async function startController(config: Config, options: ControllerOptions
       await lifecycle.shutdown(config.shutdownTimeoutMs);
       hub.close();
       for (const server of agentServers) server.close();
-      await api.close();
+      await closeApi(api);
       fly.close();
     },
   };
@@ -126,6 +126,16 @@ function liveIncarnation(store: Store): (sandbox: string) => Promise<number | nu
     const row = await store.findSandbox(sandbox);
     return row === null || row.state === 'destroying' || row.state === 'gone' ? null : row.incarnation;
   };
+}
+
+/** `close` looks for idle connections once; one whose last answer is just being sent is kept by its client, and idle a moment later. */
+async function closeApi(api: FastifyInstance): Promise<void> {
+  const looks = setInterval(() => api.server.closeIdleConnections(), 50);
+  try {
+    await api.close();
+  } finally {
+    clearInterval(looks);
+  }
 }
 
 async function listen(api: FastifyInstance, config: Config): Promise<string> {

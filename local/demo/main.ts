@@ -2,48 +2,47 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { MobVibe } from '../../client/index.ts';
-import { removeState, type Stack, startStack } from '../stack/stack.ts';
+import { LOCAL_APP, removeState, type Stack, startStack } from '../stack/stack.ts';
 import { leftovers, namespacesBelow, ticksNow } from './leftovers.ts';
+import { copyProject } from './project.ts';
 import { expect, milliseconds, Steps } from './steps.ts';
 import { describeTree, treeDifference } from './tree.ts';
-
-const PROJECT = fileURLToPath(new URL('../../examples/trail-notes', import.meta.url));
 
 const print = (text: string) => void process.stdout.write(text);
 const steps = new Steps(8, print, () => performance.now());
 const stateDir = await mkdtemp(join(tmpdir(), 'mobvibe-demo-'));
 await chmod(stateDir, 0o711);
-let stack: Stack | undefined;
+let starting: Promise<Stack> | undefined;
+let cleaning: Promise<void> | undefined;
 
-const interrupted = (signal: NodeJS.Signals) => {
-  print(`\n${signal}: cleaning up\n`);
-  void cleanUp().then(() => process.exit(130));
-};
-process.once('SIGINT', interrupted);
-process.once('SIGTERM', interrupted);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    if (cleaning) process.exit(130);
+    print(`\n${signal}: cleaning up (once more: leave at once)\n`);
+    void cleanUp()
+      .then(() => 130, fail)
+      .then((code) => process.exit(code));
+  });
+}
 
 try {
   await run();
   print(`\nThe main job is done in ${steps.elapsed()}, and nothing is left of it.\n`);
 } catch (error) {
-  print(`\nThe demo failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  for (const part of stack ? [stack.controller, stack.fly, stack.supabase] : []) {
-    print(`\nLast lines of ${part.name}:\n  ${part.lastLog().join('\n  ')}\n`);
-  }
-  process.exitCode = 1;
+  // Whoever interrupts it pulls the stack from under the job.
+  if (!cleaning) await explain(error);
 } finally {
-  await cleanUp();
+  await cleanUp().catch(fail);
 }
 
 async function run(): Promise<void> {
   const running = await steps.step('Local Supabase, local Fly and the controller come up', async (say) => {
-    const up = await startStack({
+    starting = startStack({
       stateDir,
       onStep: (part, ms) => say(`${part.padEnd(16)} ${milliseconds(ms)}`),
     });
-    stack = up;
+    const up = await starting;
     for (const lack of up.engine.lacks) say(`note: ${lack}`);
     return up;
   });
@@ -62,9 +61,11 @@ async function run(): Promise<void> {
   );
   const firstMachine = session.info.sandbox_id;
 
-  const original = await describeTree(PROJECT);
+  const project = join(stateDir, 'project');
+  await copyProject(project);
+  const original = await describeTree(project);
   await steps.step('An Expo Router project is written into /workspace through the SDK', async (say) => {
-    const { files, symlinks, bytes } = await session.files.putTree(PROJECT);
+    const { files, symlinks, bytes } = await session.files.putTree(project);
     say(
       `${files} files, ${symlinks} link, ${bytes} bytes; among them app/(tabs)/[id].tsx and docs/山歩き.md`,
     );
@@ -136,6 +137,9 @@ async function run(): Promise<void> {
   await steps.step('Both sessions stop', async (say) => {
     await Promise.all([session.stop(), second.stop()]);
     say(`${session.id} is ${session.info.status}, ${second.id} is ${second.info.status}`);
+    const machines = await listMachines(running);
+    expect(machines.length === 0, `local Fly has no machine, but:\n${JSON.stringify(machines)}`);
+    say(`local Fly lists ${machines.length} machines`);
   });
 
   await steps.step('Everything ends; nothing is left', async (say) => {
@@ -150,7 +154,36 @@ async function run(): Promise<void> {
   });
 }
 
-async function cleanUp(): Promise<void> {
-  await stack?.stop();
-  await removeState(stateDir);
+/** Asks local Fly itself: the controller could be mistaken. */
+async function listMachines({ fly, flyToken }: Stack): Promise<unknown[]> {
+  const response = await fetch(`${fly.ready.url}/v1/apps/${LOCAL_APP}/machines`, {
+    headers: { authorization: `Bearer ${flyToken}` },
+    signal: AbortSignal.timeout(10_000),
+  });
+  expect(response.ok, `local Fly lists its machines, but it answered ${response.status}`);
+  return (await response.json()) as unknown[];
+}
+
+async function explain(error: unknown): Promise<void> {
+  fail(error);
+  const stack = await starting?.catch(() => undefined);
+  for (const part of stack ? [stack.controller, stack.fly, stack.supabase] : []) {
+    print(`\nLast lines of ${part.name}:\n  ${part.lastLog().join('\n  ')}\n`);
+  }
+}
+
+function fail(error: unknown): number {
+  print(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+  return 1;
+}
+
+/** Once, whoever asks first. A stack that is still coming up is waited for: only a whole one can be stopped whole. */
+function cleanUp(): Promise<void> {
+  cleaning ??= (async () => {
+    const stack = await starting?.catch(() => undefined);
+    await stack?.stop();
+    await removeState(stateDir);
+  })();
+  return cleaning;
 }

@@ -33,6 +33,7 @@ export interface Stack {
   url: string;
   apiKey: string;
   supabase: Child<SupabaseReady>;
+  egress: Child<{ ready: true }>;
   fly: Child<FlyReady>;
   controller: Child<ControllerReady>;
   /** What this host's engine lacks, in sentences. */
@@ -44,7 +45,7 @@ export interface Stack {
   restartFly(): Promise<void>;
   /** The same for local Supabase. */
   restartSupabase(): Promise<void>;
-  /** Sandboxes end with local Fly; files that were saved stay in local Supabase. */
+  /** Sandboxes end with local Fly; files that were saved stay in local Supabase. Whoever asks again waits for the same end. */
   stop(): Promise<void>;
 }
 
@@ -96,9 +97,14 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     return child;
   }
 
-  async function stop(): Promise<void> {
+  let stopping: Promise<void> | undefined;
+  function stop(): Promise<void> {
+    stopping ??= stopAll();
+    return stopping;
+  }
+  async function stopAll(): Promise<void> {
     // The controller first, so that it doesn't watch the others go; the database last.
-    for (const child of started.splice(0).reverse()) await child.stop();
+    for (const child of started.reverse()) await child.stop();
   }
 
   try {
@@ -111,7 +117,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       startSupabase(0),
     ]);
     const storageHost = new URL(supabase.ready.url).host;
-    await part(
+    const egress = await part(
       'egress proxy',
       'controller/egress/main.ts',
       [],
@@ -160,6 +166,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       url: controller.ready.url,
       apiKey: secrets.apiKey,
       supabase,
+      egress,
       fly,
       controller,
       engine: { name: fly.ready.engine, lacks: fly.ready.lacks },

@@ -82,6 +82,22 @@ describe('node controller/main.ts', () => {
     }
   });
 
+  it('answers what is under way at SIGTERM, and is not held up by the connection that is kept', async () => {
+    const env = await settings();
+    const key = await addKey(env);
+    const { child, line, exit } = run('main.ts', [], env);
+    const { url } = JSON.parse(await line);
+    const created = fetch(`${url}/v1/sessions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: '{"id":"last"}',
+    });
+    await world.until(() => world.boots.includes('s-last-1'));
+    child.kill('SIGTERM');
+    expect((await created).status).toBe(201);
+    expect(await exit).toBe(0);
+  });
+
   it('is forced by a second signal', async () => {
     const env = await settings();
     world.mute.add('s-stuck-1');
