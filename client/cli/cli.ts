@@ -1,4 +1,5 @@
-import { Command, CommanderError } from 'commander';
+import { readFileSync } from 'node:fs';
+import { Command, type CommanderError } from 'commander';
 import { execCommand } from './commands/exec.ts';
 import { fileCommands } from './commands/files.ts';
 import { jobCommands } from './commands/job.ts';
@@ -31,7 +32,7 @@ export async function runCli(args: string[], { stdin, stdout, stderr, env }: Str
     await buildProgram(cli).parseAsync(args, { from: 'user' });
     return cli.exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return afterCommander(error, cli);
+    if (error instanceof Mistake) return afterMistake(error, cli);
     cli.printer.error(describeError(error));
     return exitCodeOfError(error);
   }
@@ -40,11 +41,11 @@ export async function runCli(args: string[], { stdin, stdout, stderr, env }: Str
 function buildProgram(cli: Cli): Command {
   const program = new Command('mobvibe')
     .description('Isolated computers for coding sessions')
+    .version(version(), '--version', 'print the version')
     .addHelpText('after', EXAMPLES)
     .helpCommand('help [command]', 'help for a command')
     .showSuggestionAfterError()
-    .exitOverride()
-    // Mistakes are said once, by afterCommander.
+    // Mistakes are said once, by afterMistake.
     .configureOutput({
       writeOut: (text) => void cli.stdout.write(text),
       writeErr: () => {},
@@ -52,15 +53,21 @@ function buildProgram(cli: Cli): Command {
   for (const add of [upCommand, sessionCommands, execCommand, fileCommands, jobCommands]) add(program, cli);
   const withJson = (command: Command) => command.option('--json', 'answer, or error, as one JSON value');
   withJson(program);
-  everyCommand(program, (command) => withJson(command.copyInheritedSettings(program)));
+  for (const command of below(program)) withJson(command.copyInheritedSettings(program));
+  for (const command of [program, ...below(program)]) {
+    command.exitOverride((error) => {
+      throw new Mistake(error, command);
+    });
+  }
   return program;
 }
 
-function everyCommand(command: Command, change: (command: Command) => void): void {
-  for (const child of command.commands) {
-    change(child);
-    everyCommand(child, change);
-  }
+function below(command: Command): Command[] {
+  return command.commands.flatMap((child) => [child, ...below(child)]);
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
 }
 
 /** Decided before the arguments are understood, so that a mistake in them is told as JSON, too. */
@@ -69,20 +76,37 @@ function asksForJson(args: string[]): boolean {
   return (end < 0 ? args : args.slice(0, end)).includes('--json');
 }
 
-function afterCommander(error: CommanderError, { printer }: Cli): number {
-  if (error.exitCode === 0) return 0;
-  if (error.code === 'commander.help') {
-    printer.error({ code: 'invalid_option', detail: 'A command is missing', hint: 'See "mobvibe --help".' });
+/** What commander did not understand, and where. Help and version are told in this way, too. */
+class Mistake extends Error {
+  override readonly cause: CommanderError;
+  readonly command: Command;
+  constructor(cause: CommanderError, command: Command) {
+    super(cause.message);
+    this.cause = cause;
+    this.command = command;
+  }
+}
+
+function afterMistake({ cause, command }: Mistake, { printer }: Cli): number {
+  if (cause.exitCode === 0) return 0;
+  const see = `See "${pathOf(command)} --help".`;
+  if (cause.code === 'commander.help') {
+    printer.error({ code: 'invalid_option', detail: 'A command is missing', hint: see });
     return EXIT.usage;
   }
-  const detail = error.message
+  const detail = cause.message
     .replace(/^error: /, '')
     .replace(/\n\(?/g, ' (')
     .trim();
+  const takesWords = command.registeredArguments.some(({ variadic }) => variadic);
   const hint =
-    error.code === 'commander.unknownOption'
-      ? 'Put "--" before the words of a command to run; see "mobvibe --help" for the options.'
-      : 'See "mobvibe --help".';
+    cause.code === 'commander.unknownOption' && takesWords
+      ? `Put "--" before the words of the command to run. ${see}`
+      : see;
   printer.error({ code: 'invalid_option', detail, hint });
   return EXIT.usage;
+}
+
+function pathOf(command: Command): string {
+  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
 }

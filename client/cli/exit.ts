@@ -8,6 +8,8 @@ export const EXIT = {
   deadline: 124,
   /** The command has no result, as with `docker run`. */
   noResult: 125,
+  /** 128 + SIGPIPE: what a command gets whose output nobody reads any more. */
+  readerGone: 141,
 } as const;
 
 /** What a shell would have seen, had the command run here. */

@@ -2,6 +2,7 @@
 // Runs the command line with a Node that can run TypeScript: this one when it is new enough, else the one that npm installed.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 
 const NEEDED = 24;
@@ -18,8 +19,10 @@ function runWithNewerNode() {
     process.exit(2);
   }
   const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: 'inherit' });
-  // Ctrl-C at a terminal reaches the child by itself; a signal sent to this process alone does not.
-  process.on('SIGINT', () => process.stdin.isTTY || child.kill('SIGINT'));
+  // Ctrl-C at a terminal reaches the child by itself; a signal sent to this process alone does not. Input or output may be
+  // a pipe even so.
+  const hasTerminal = [0, 1, 2].some((fd) => isatty(fd));
+  process.on('SIGINT', () => hasTerminal || child.kill('SIGINT'));
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('error', (error) => {
     console.error(`mobvibe: ${node} could not be run: ${error.message}`);

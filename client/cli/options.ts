@@ -7,6 +7,11 @@ export function wholeNumber(text: string): number {
   return value;
 }
 
+/** The part of a command's help that shows it at work. */
+export function examples(...lines: string[]): string {
+  return ['', 'Examples:', ...lines.map((line) => `  $ ${line}`)].join('\n');
+}
+
 /** `NAME=VALUE`, as often as it is given. */
 export function variable(text: string, before: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf('=');

@@ -44,19 +44,31 @@ export class Printer {
 
   /** Shows that something takes its time, where someone is looking. */
   async progress<T>(label: string, work: (update: (label: string) => void) => Promise<T>): Promise<T> {
-    if (this.json || !this.#stderr.isTTY) return work(() => {});
+    const spinner = this.spin(label);
+    try {
+      return await work(spinner.update);
+    } finally {
+      spinner.stop();
+    }
+  }
+
+  /** The same for work that ends, or gets to print something, elsewhere. Stopping it again does nothing. */
+  spin(label: string): { update(label: string): void; stop(): void } {
+    if (this.json || !this.#stderr.isTTY) return { update: () => {}, stop: () => {} };
     let shown = label;
     let frame = 0;
     const draw = () => this.#stderr.write(`\r\x1b[2K${FRAMES[frame++ % FRAMES.length]} ${shown}`);
     const timer = setInterval(draw, 80);
-    try {
-      return await work((text) => {
+    return {
+      update: (text) => {
         shown = text;
-      });
-    } finally {
-      clearInterval(timer);
-      if (frame > 0) this.#stderr.write('\r\x1b[2K');
-    }
+      },
+      stop: () => {
+        clearInterval(timer);
+        if (frame > 0) this.#stderr.write('\r\x1b[2K');
+        frame = 0;
+      },
+    };
   }
 }
 

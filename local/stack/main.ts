@@ -1,44 +1,47 @@
 /** `npm start`, `mobvibe up`: the whole product on this computer, until Ctrl-C. */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startStack } from './stack.ts';
+import { assertPortIsFree } from './port.ts';
+import { type Stack, startStack } from './stack.ts';
 import { localConfigFile, localStateDir } from './state-dir.ts';
 
 const HELP = `Starts local Supabase, local Fly and the controller, and keeps them running.
 
-  npm start -- [--port 8080] [--state-dir DIR] [--verbose]
+  npm start -- [--port 8080] [--state-dir DIR] [--verbose] [--json]
 
   --port       port of the controller's API on 127.0.0.1 (default 8080; 0 takes a free one)
   --state-dir  where everything is kept between starts (default: MOBVIBE_LOCAL_STATE_DIR, or a folder of the user)
-  --verbose    print every part's log
+  --verbose    print every part's log, on stderr
+  --json       print one line of JSON when all is up, instead of text
 `;
 
 const options = readOptions();
 const stateDir = options.stateDir ?? localStateDir(process.env, process.getuid?.());
 const configFile = localConfigFile(process.env);
 const began = performance.now();
+/** For people; with `--json` stdout holds nothing else. */
+const tell = (text: string) => void (options.json || process.stdout.write(text));
 
-const stack = await startStack({
-  stateDir,
-  port: options.port,
-  onLog: (part, line) => {
-    if (options.verbose) process.stderr.write(`[${part}] ${line}\n`);
-  },
-  onStep: (part, ms) => process.stdout.write(`${part.padEnd(16)} up in ${ms.toFixed(0)} ms\n`),
-}).catch((error: Error) => {
-  process.stderr.write(`${error.message}\n`);
+const stack = await start().catch((error: Error) => {
+  complain('start_failed', error.message);
   process.exit(1);
 });
-
+const settings = `${JSON.stringify({ url: stack.url, apiKey: stack.apiKey })}\n`;
 await mkdir(dirname(configFile), { recursive: true });
 // A file of an older start may have other rights; a new one is made with ours.
 await rm(configFile, { force: true });
-await writeFile(configFile, `${JSON.stringify({ url: stack.url, apiKey: stack.apiKey })}\n`, { mode: 0o600 });
+await writeFile(configFile, settings, { mode: 0o600 });
 
-for (const lack of stack.engine.lacks) process.stdout.write(`note: ${lack}\n`);
-process.stdout.write(`
-Running at ${stack.url}, up in ${((performance.now() - began) / 1000).toFixed(1)} s. Everything is kept in ${stateDir}
+const upMs = Math.round(performance.now() - began);
+const { name: engine, lacks } = stack.engine;
+if (options.json) {
+  const up = { url: stack.url, config_file: configFile, state_dir: stateDir, engine, lacks, up_ms: upMs };
+  process.stdout.write(`${JSON.stringify(up)}\n`);
+}
+for (const lack of lacks) tell(`note: ${lack}\n`);
+tell(`
+Running at ${stack.url}, up in ${(upMs / 1000).toFixed(1)} s. Everything is kept in ${stateDir}
 This is a stand-in for Fly.io and Supabase on this computer: no account, no bill.
 
 Try, in another terminal of this folder:
@@ -53,38 +56,64 @@ Ctrl-C stops it; saved files stay.
 `);
 
 let stopping = false;
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     if (stopping) process.exit(130);
     void stopAndExit(0);
   });
 }
-for (const name of ['supabase', 'fly', 'controller'] as const) {
+for (const name of ['supabase', 'egress', 'fly', 'controller'] as const) {
   const part = stack[name];
   void part.exited.then(({ code, signal }) => {
     if (stopping) return;
-    process.stderr.write(
-      `${part.name} ended by itself (${signal ?? `exit code ${code}`}):\n  ${part.lastLog().join('\n  ')}\n`,
-    );
+    const log = part.lastLog().join('\n  ');
+    complain('part_ended', `${part.name} ended by itself (${signal ?? `exit code ${code}`}):\n  ${log}`);
     void stopAndExit(1);
+  });
+}
+
+async function start(): Promise<Stack> {
+  await assertPortIsFree(options.port);
+  return startStack({
+    stateDir,
+    port: options.port,
+    onLog: (part, line) => {
+      if (options.verbose) process.stderr.write(`[${part}] ${line}\n`);
+    },
+    onStep: (part, ms) => tell(`${part.padEnd(16)} up in ${ms.toFixed(0)} ms\n`),
   });
 }
 
 async function stopAndExit(code: number): Promise<void> {
   stopping = true;
-  process.stdout.write('stopping …\n');
-  await rm(configFile, { force: true });
+  tell('stopping …\n');
+  // Another stack, with another folder and port, may have taken the file over: then it is that one's.
+  if ((await readFile(configFile, 'utf8').catch(() => '')) === settings)
+    await rm(configFile, { force: true });
   await stack.stop();
   process.exit(code);
 }
 
-function readOptions(): { port: number; stateDir: string | undefined; verbose: boolean } {
+function complain(code: string, detail: string): void {
+  process.stderr.write(options.json ? `${JSON.stringify({ error: { code, detail } })}\n` : `${detail}\n`);
+}
+
+interface Options {
+  port: number;
+  stateDir: string | undefined;
+  verbose: boolean;
+  json: boolean;
+}
+
+function readOptions(): Options {
+  const json = process.argv.includes('--json');
   try {
     const { values } = parseArgs({
       options: {
         port: { type: 'string', default: '8080' },
         'state-dir': { type: 'string' },
         verbose: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
     });
@@ -92,13 +121,17 @@ function readOptions(): { port: number; stateDir: string | undefined; verbose: b
       process.stdout.write(HELP);
       process.exit(0);
     }
-    const port = Number(values.port);
-    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    const port = /^\d+$/.test(values.port) ? Number(values.port) : Number.NaN;
+    if (!(port <= 65_535)) {
       throw new Error(`--port must be a number from 0 to 65535, got ${JSON.stringify(values.port)}`);
     }
-    return { port, stateDir: values['state-dir'], verbose: values.verbose };
+    return { port, stateDir: values['state-dir'], verbose: values.verbose, json };
   } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${HELP}`);
+    const detail = (error as Error).message;
+    const text = json
+      ? JSON.stringify({ error: { code: 'invalid_option', detail } })
+      : `${detail}\n\n${HELP}`;
+    process.stderr.write(`${text}\n`);
     process.exit(2);
   }
 }

@@ -243,6 +243,46 @@ describe('jobs', () => {
     ]);
   });
 
+  test('run that is left says that the job goes on, and how to end it', async () => {
+    const cli = start(['job', 'run', 'demo', '--id', 'j3', '--', 'sleep', '60']);
+    await vi.waitFor(() => harness.fake.job('j3'), 20_000);
+    harness.fake.say('j3', 'stdout', 'on its way\n');
+    await vi.waitFor(() => expect(cli.output).toBe('on its way\n'), 20_000);
+    cli.child.kill('SIGINT');
+    expect(await cli.ended).toMatchObject({
+      code: 125,
+      stderr: expect.stringMatching(/j3 goes on.*job cancel j3/),
+    });
+    expect(harness.fake.job('j3').status).toBe('queued');
+  });
+
+  test('logs whose reader goes away end without a fuss', async () => {
+    await run(['job', 'run', 'demo', '--id', 'j4', '--detach', '--', 'yes']);
+    for (let i = 0; i < 50; i++) harness.fake.say('j4', 'stdout', 'y'.repeat(10_000));
+    const cli = start(['job', 'logs', 'j4', '--follow']);
+    cli.child.stdout!.once('data', () => {
+      cli.child.stdout!.destroy();
+      for (let i = 0; i < 50; i++) harness.fake.say('j4', 'stdout', 'y'.repeat(10_000));
+    });
+    expect(await cli.ended).toMatchObject({ code: 141, stderr: '' });
+  });
+
+  test('logs --json give what is not text as base64', async () => {
+    await run(['job', 'run', 'demo', '--id', 'j5', '--detach', '--', 'ls']);
+    const row = {
+      job_id: 'j5',
+      seq: 1,
+      stream: 'stdout',
+      byte_offset: 0,
+      data: '/wA=',
+      encoding: 'base64',
+    } as const;
+    harness.fake.jobOutput.set('j5', [row]);
+    finish('j5', 0);
+    const [first] = String((await run(['job', 'logs', 'j5', '--json'])).stdout).split('\n');
+    expect(JSON.parse(first!)).toEqual({ stream: 'stdout', offset: 0, data: '/wA=', encoding: 'base64' });
+  });
+
   test('run --detach prints the id; cancel cancels', async () => {
     expect(String((await run(['job', 'run', 'demo', '--id', 'j2', '--detach', '--', 'ls'])).stdout)).toBe(
       'j2\n',

@@ -1,4 +1,3 @@
-import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { ExecEnd, ExecHandle } from '../../index.ts';
 import { feed } from '../../stdin.ts';
@@ -6,6 +5,7 @@ import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
 import { EXIT, exitCodeOfResult, NoResultError } from '../exit.ts';
 import { variable, wholeNumber } from '../options.ts';
+import { isReaderGone, writerTo } from '../output.ts';
 
 const EXAMPLES = `
 Examples:
@@ -62,10 +62,10 @@ async function run(cli: Cli, sessionId: string, words: string[], options: Option
   try {
     await follow(cli, handle);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error;
+    if (!isReaderGone(error)) throw error;
     // Whoever read the output has gone; the command learns it as it would here.
     await handle.signal('SIGPIPE').catch(() => {});
-    cli.exitCode = exitCodeOfResult({ kind: 'signaled', signal: 'SIGPIPE' });
+    cli.exitCode = EXIT.readerGone;
   } finally {
     input.abort();
     stopForwarding();
@@ -119,17 +119,6 @@ function summary(
     truncated,
     duration_ms: end.durationMs,
     oom_killed: end.oomKilled,
-  };
-}
-
-/** Writes byte for byte, no faster than the reader reads. Rejects once the reader has gone. */
-function writerTo(to: Writable): (data: Buffer) => Promise<unknown> {
-  const gone = new Promise<never>((_resolve, reject) => to.once('error', reject));
-  gone.catch(() => {});
-  return (data) => {
-    // The answer to a write that fails comes a moment later, so each waits for the bytes to be taken.
-    const taken = new Promise<void>((resolve) => to.write(data, (error) => error ?? resolve()));
-    return Promise.race([taken, gone]);
   };
 }
 

@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { FileStat, Files, TreeSummary } from '../../index.ts';
 import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
+import { examples } from '../options.ts';
 import { table } from '../printer.ts';
 
 const EXAMPLES = `
@@ -31,6 +32,14 @@ export function fileCommands(program: Command, cli: Cli): void {
     .argument('<local>', 'file or folder of this computer, or "-" for standard input')
     .argument('<place>', 'SESSION:PATH', place)
     .description('copy into the sandbox')
+    .addHelpText(
+      'after',
+      examples(
+        'mobvibe files put ./my-app demo:',
+        'mobvibe files put notes.txt demo:docs/',
+        'echo hello | mobvibe files put - demo:hi.txt',
+      ),
+    )
     .action(async (local: string, to: Place) => {
       printer.answer(await put(cli, await of(to), local, to.path), says('copied in'));
     });
@@ -40,6 +49,10 @@ export function fileCommands(program: Command, cli: Cli): void {
     .argument('<place>', 'SESSION:PATH', place)
     .argument('[local]', 'where to, or "-" for standard output (default: the same name, here)')
     .description('copy out of the sandbox')
+    .addHelpText(
+      'after',
+      examples('mobvibe files get demo:dist ./dist', 'mobvibe files get demo:package.json -'),
+    )
     .action(async (from: Place, local?: string) => {
       const copied = await get(cli, await of(from), from.path, local ?? (posix.basename(from.path) || '.'));
       if (local !== '-') printer.answer(copied, says('copied out'));
@@ -49,6 +62,7 @@ export function fileCommands(program: Command, cli: Cli): void {
     .command('ls')
     .argument('<place>', 'SESSION or SESSION:PATH', place)
     .description('list a folder')
+    .addHelpText('after', examples('mobvibe files ls demo', 'mobvibe files ls demo:app --recursive'))
     .option('-r, --recursive', 'with all that is below it')
     .action(async (at: Place, { recursive = false }) => {
       const stats = await (await of(at)).list(at.path || '.', { recursive });
@@ -59,6 +73,10 @@ export function fileCommands(program: Command, cli: Cli): void {
     .command('rm')
     .argument('<place>', 'SESSION:PATH', place)
     .description('remove a file or an empty folder')
+    .addHelpText(
+      'after',
+      examples('mobvibe files rm demo:notes.txt', 'mobvibe files rm demo:dist --recursive'),
+    )
     .option('-r, --recursive', 'a folder with all that is in it')
     .action(async (at: Place, { recursive = false }) => {
       await (await of(at)).remove(at.path, { recursive });

@@ -1,9 +1,11 @@
+import { isUtf8 } from 'node:buffer';
 import { type Command, Option } from 'commander';
-import type { Job, MobVibe } from '../../index.ts';
+import type { Job, Jobs, OutputChunk } from '../../index.ts';
 import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
 import { EXIT, exitCodeOfResult, NoResultError } from '../exit.ts';
-import { variable, wholeNumber } from '../options.ts';
+import { examples, variable, wholeNumber } from '../options.ts';
+import { isReaderGone, writerTo } from '../output.ts';
 import { table } from '../printer.ts';
 
 const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled'];
@@ -35,6 +37,14 @@ export function jobCommands(program: Command, cli: Cli): void {
     .command('run <session> <command...>')
     .usage('[options] SESSION -- COMMAND...')
     .description('queue a command; its session is opened when it is not')
+    .addHelpText(
+      'after',
+      examples(
+        'mobvibe job run demo -- npm test',
+        'mobvibe job run demo --timeout-ms 600000 --env CI=1 -- npm run build',
+        'id=$(mobvibe job run demo --detach -- node nightly.js)',
+      ),
+    )
     .option('--id <id>', 'its id; the same one again finds it (default: a new one)')
     .option('--cwd <path>', 'working directory (default: /workspace)')
     .option('--env <NAME=VALUE>', 'set a variable, as often as needed', variable)
@@ -56,18 +66,28 @@ export function jobCommands(program: Command, cli: Cli): void {
         printer.answer(created, (made) => made.id);
         return;
       }
+      const stopListening = onSignal(() => leave(cli, created.id));
+      const spinner = printer.spin(`Waiting for job ${created.id}`);
       try {
-        const ended = await copyLogs(cli, mobvibe, created.id, true);
+        const ended = await copyLogs(cli, mobvibe.jobs.logs(created.id, { follow: true }), spinner.stop);
+        if (ended === 'reader gone') return;
         if (printer.json) printer.answer(ended, () => '');
         cli.exitCode = exitCodeOfJob(cli, ended);
       } catch (error) {
         throw new NoResultError(error);
+      } finally {
+        spinner.stop();
+        stopListening();
       }
     });
 
   job
     .command('list')
     .description('list jobs')
+    .addHelpText(
+      'after',
+      examples('mobvibe job list --session demo', 'mobvibe job list --status failed --json'),
+    )
     .option('--session <id>', 'only of this session')
     .addOption(new Option('--status <status>', 'only these').choices(STATUSES))
     .option('--limit <n>', 'how many at most', wholeNumber, 50)
@@ -95,6 +115,7 @@ export function jobCommands(program: Command, cli: Cli): void {
   job
     .command('show <job>')
     .description('show one job')
+    .addHelpText('after', examples('mobvibe job show 0mww41r21fywbb2dalgd'))
     .action(async (id: string) => {
       printer.answer(await connect(cli.env).jobs.get(id), details);
     });
@@ -102,15 +123,17 @@ export function jobCommands(program: Command, cli: Cli): void {
   job
     .command('logs <job>')
     .description('print the output of a job')
+    .addHelpText('after', examples('mobvibe job logs 0mww41r21fywbb2dalgd --follow'))
     .option('-f, --follow', 'until it ends')
     .action(async (id: string, { follow = false }) => {
-      const ended = await copyLogs(cli, connect(cli.env), id, follow);
-      if (printer.json) printer.answer(ended, () => '');
+      const ended = await copyLogs(cli, connect(cli.env).jobs.logs(id, { follow }));
+      if (ended !== 'reader gone' && printer.json) printer.answer(ended, () => '');
     });
 
   job
     .command('cancel <job>')
     .description('cancel a job; a running one is interrupted')
+    .addHelpText('after', examples('mobvibe job cancel 0mww41r21fywbb2dalgd'))
     .action(async (id: string) => {
       const canceled = await connect(cli.env).jobs.cancel(id);
       printer.answer(
@@ -122,19 +145,53 @@ export function jobCommands(program: Command, cli: Cli): void {
 }
 
 /** With `--json` every piece of output is a line of its own. */
-async function copyLogs(cli: Cli, mobvibe: MobVibe, id: string, follow: boolean): Promise<Job> {
-  const log = mobvibe.jobs.logs(id, { follow });
-  while (true) {
-    const step = await log.next();
-    if (step.done) return step.value;
-    const chunk = step.value;
-    if ('lostTo' in chunk)
-      cli.printer.note(`${chunk.lostTo - chunk.offset} bytes of ${chunk.stream} were not kept`);
-    else if (cli.printer.json) {
-      const { stream, offset, data } = chunk;
-      cli.printer.answer({ stream, offset, data: data.toString() }, () => '');
-    } else cli[chunk.stream].write(chunk.data);
+async function copyLogs(
+  cli: Cli,
+  log: ReturnType<Jobs['logs']>,
+  beforeOutput = () => {},
+): Promise<Job | 'reader gone'> {
+  const writers = { stdout: writerTo(cli.stdout), stderr: writerTo(cli.stderr) };
+  try {
+    while (true) {
+      const step = await log.next();
+      if (step.done) return step.value;
+      beforeOutput();
+      const chunk = step.value;
+      if ('lostTo' in chunk)
+        cli.printer.note(`${chunk.lostTo - chunk.offset} bytes of ${chunk.stream} were not kept`);
+      else if (cli.printer.json) await writers.stdout(Buffer.from(`${JSON.stringify(asJson(chunk))}\n`));
+      else await writers[chunk.stream](chunk.data);
+    }
+  } catch (error) {
+    if (!isReaderGone(error)) throw error;
+    cli.exitCode = EXIT.readerGone;
+    return 'reader gone';
   }
+}
+
+/** As the API gives it: text where it is text. */
+function asJson({ stream, offset, data }: Extract<OutputChunk, { data: Buffer }>) {
+  return isUtf8(data)
+    ? { stream, offset, data: data.toString() }
+    : { stream, offset, data: data.toString('base64'), encoding: 'base64' };
+}
+
+/** A job is the queue's, not the terminal's: it goes on. */
+function leave({ printer }: Cli, id: string): never {
+  printer.error({
+    code: 'aborted',
+    detail: `Left; job ${id} goes on`,
+    hint: `"mobvibe job logs ${id} --follow" follows it again, "mobvibe job cancel ${id}" ends it.`,
+  });
+  process.exit(EXIT.noResult);
+}
+
+function onSignal(listener: () => void): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, listener);
+  return () => {
+    for (const signal of signals) process.off(signal, listener);
+  };
 }
 
 function exitCodeOfJob({ printer }: Cli, job: Job): number {

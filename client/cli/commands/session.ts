@@ -2,12 +2,23 @@ import { type Command, Option } from 'commander';
 import type { SessionInfo } from '../../index.ts';
 import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
-import { wholeNumber } from '../options.ts';
+import { examples, wholeNumber } from '../options.ts';
 import { table } from '../printer.ts';
 
 export function sessionCommands(program: Command, cli: Cli): void {
   const { printer } = cli;
-  const session = program.command('session').description('create, look at, open and stop sessions');
+  const session = program
+    .command('session')
+    .description('create, look at, open and stop sessions')
+    .addHelpText(
+      'after',
+      examples(
+        'mobvibe session create --id demo',
+        'mobvibe session list --status ready',
+        'mobvibe session stop demo',
+        'mobvibe session open demo',
+      ),
+    );
 
   session
     .command('create')
@@ -17,6 +28,14 @@ export function sessionCommands(program: Command, cli: Cli): void {
     .addOption(new Option('--cpu-kind <kind>', 'kind of CPU').choices(['shared', 'performance']))
     .option('--cpus <n>', 'number of CPUs', wholeNumber)
     .option('--memory-mb <n>', 'memory in MiB', wholeNumber)
+    .addHelpText(
+      'after',
+      examples(
+        'mobvibe session create --id demo',
+        'mobvibe session create --id big --cpu-kind performance --cpus 2 --memory-mb 4096 --region lax',
+        'id=$(mobvibe session create --json | jq -r .id)',
+      ),
+    )
     .action(async (options) => {
       const mobvibe = connect(cli.env);
       const created = await printer.progress('Starting a sandbox', () =>
@@ -28,6 +47,7 @@ export function sessionCommands(program: Command, cli: Cli): void {
   session
     .command('list')
     .description('list sessions')
+    .addHelpText('after', examples('mobvibe session list', 'mobvibe session list --status ready --json'))
     .addOption(
       new Option('--status <status>', 'only these').choices([
         'stopped',
@@ -62,6 +82,10 @@ export function sessionCommands(program: Command, cli: Cli): void {
   session
     .command('show <session>')
     .description('show one session')
+    .addHelpText(
+      'after',
+      examples('mobvibe session show demo', 'mobvibe session show demo --json | jq -r .status'),
+    )
     .action(async (id) => {
       const { info } = await connect(cli.env).sessions.get(id);
       printer.answer(info, details);
@@ -70,6 +94,7 @@ export function sessionCommands(program: Command, cli: Cli): void {
   session
     .command('open <session>')
     .description('start a sandbox for a stopped session, with its saved files')
+    .addHelpText('after', examples('mobvibe session open demo'))
     .action(async (id) => {
       const found = await connect(cli.env).sessions.get(id);
       const info = await printer.progress(`Opening ${id}`, () => found.open());
@@ -79,6 +104,7 @@ export function sessionCommands(program: Command, cli: Cli): void {
   session
     .command('stop <session>')
     .description('save the files and destroy the sandbox')
+    .addHelpText('after', examples('mobvibe session stop demo'))
     .action(async (id) => {
       const found = await connect(cli.env).sessions.get(id);
       const info = await printer.progress(`Saving and stopping ${id}`, () => found.stop());
@@ -88,6 +114,7 @@ export function sessionCommands(program: Command, cli: Cli): void {
   session
     .command('events <session>')
     .description('show what happened to a session, oldest first')
+    .addHelpText('after', examples('mobvibe session events demo --limit 10'))
     .option('--limit <n>', 'how many at most', wholeNumber, 50)
     .option('--cursor <cursor>', 'continue after an earlier page (its next_cursor)')
     .action(async (id, { limit, cursor }) => {

@@ -83,6 +83,8 @@ export class FakeController {
   healthy = { database: true, fly: true };
   /** Makes `link` fail as if the agent could not be reached. */
   unreachable = false;
+  /** What a creation waits for. */
+  mayCreate: Promise<void> = Promise.resolve();
 
   deps(): ApiDeps {
     const log = pino({ level: 'info' }, { write: (text: string) => void this.logLines.push(text) });
@@ -90,6 +92,7 @@ export class FakeController {
       manager: {
         createSandbox: async ({ sessionId, region }, { actor }) => {
           this.actors.push(actor);
+          await this.mayCreate;
           const existing = this.sessions.get(sessionId);
           if (existing && region && existing.row.settings.region !== region) {
             throw new CodedError('session_conflict', `${sessionId} exists with other settings`);
