@@ -31,7 +31,7 @@ export interface StartOptions {
 export interface ExecOptions extends Omit<StartOptions, 'signal'> {
   /** Ends the command (SIGKILL) and the call. */
   signal?: AbortSignal;
-  /** Its whole input. Default: empty. */
+  /** Its whole input. Default: empty. A stream that fails ends the command (SIGKILL), and the call fails with its error. */
   stdin?: string | Uint8Array | Readable;
   onStdout?: (data: Buffer) => void;
   onStderr?: (data: Buffer) => void;
@@ -53,15 +53,17 @@ export class Execs {
   async run(command: string | string[], options: ExecOptions = {}): Promise<ExecOutcome> {
     const id = options.id ?? newId();
     const spec = { ...specOf(command, options), ...(options.stdin === undefined ? {} : { stdin: true }) };
-    const deadline = new Deadline('The command', spec.timeout_ms + GRACE_MS, options.signal);
+    const inputFailed = new AbortController();
+    const signals = [options.signal, inputFailed.signal].filter((signal) => signal !== undefined);
+    const deadline = new Deadline('The command', spec.timeout_ms + GRACE_MS, AbortSignal.any(signals));
     const handle = new ExecHandle(this.#transport, this.#session.id, id, { received: 0 });
     const input = new AbortController();
-    let feeding: Promise<unknown> | undefined;
+    let isFed = false;
     const onStart = () => {
-      if (options.stdin === undefined || feeding !== undefined) return;
-      feeding = feed(handle.stdin, options.stdin, input.signal);
-      // A failure is awaited at the end; until then it must not count as unhandled.
-      feeding.catch(() => {});
+      if (options.stdin === undefined || isFed) return;
+      isFed = true;
+      // Half of its input must not look like all of it, and without an end the command would wait for more.
+      feed(handle.stdin, options.stdin, input.signal).catch((error) => inputFailed.abort(error));
     };
     const stdout = new Kept(options.maxOutputBytes, options.onStdout);
     const stderr = new Kept(options.maxOutputBytes, options.onStderr);
@@ -69,15 +71,13 @@ export class Execs {
       const events = this.#runAndFollow(id, spec, deadline, onStart);
       while (true) {
         const step = await events.next();
-        if (step.done) {
-          if (step.value.result.kind === 'exited') input.abort();
-          return outcome(step.value, stdout, stderr);
-        }
+        if (step.done) return outcome(step.value, stdout, stderr);
         for (const chunk of step.value) (chunk.stream === 'stdout' ? stdout : stderr).add(chunk);
       }
     } catch (error) {
-      if (options.signal?.aborted) await handle.signal('SIGKILL', { timeoutMs: 5_000 }).catch(() => {});
-      throw error;
+      if (signals.some(({ aborted }) => aborted))
+        await handle.signal('SIGKILL', { timeoutMs: 5_000 }).catch(() => {});
+      throw inputFailed.signal.aborted ? inputFailed.signal.reason : error;
     } finally {
       input.abort();
     }

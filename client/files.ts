@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { FileStat } from '../controller/api/schemas.ts';
 import { MobVibeError } from './errors.ts';
@@ -8,6 +7,8 @@ import { getTree, putTree, type TreeOptions, type TreeSummary } from './tree.ts'
 
 /** Deadline of moving one file, milliseconds. */
 const TRANSFER_TIMEOUT_MS = 3_600_000;
+/** Deadline of listing all that is below a folder, milliseconds. */
+const LIST_TIMEOUT_MS = 600_000;
 
 export interface RangeOptions extends CallOptions {
   /** First byte. Default 0. */
@@ -48,13 +49,17 @@ export class Files {
     return (await this.read(path, options)).toString();
   }
 
-  /** The content of a file as a stream, which fails when the connection breaks: a short file is never taken for a whole one. */
+  /**
+   * The content of a file as a stream, which fails when the connection breaks: a short file is never taken for a whole one.
+   * `timeoutMs` and `signal` hold to its last byte.
+   */
   async readStream(path: string, { offset, length, ...call }: RangeOptions = {}): Promise<Readable> {
     return this.#transport.stream({
       method: 'GET',
       path: this.#path,
       query: { path, offset, length },
       repeatable: true,
+      timeoutMs: TRANSFER_TIMEOUT_MS,
       ...call,
     });
   }
@@ -93,12 +98,9 @@ export class Files {
       path: `${this.#path}/list`,
       query: { path, recursive: recursive ? 1 : undefined },
       repeatable: true,
+      timeoutMs: LIST_TIMEOUT_MS,
       ...call,
     });
-    return this.#collect(response);
-  }
-
-  async #collect(response: IncomingMessage): Promise<FileStat[]> {
     const all: FileStat[] = [];
     try {
       for await (const stats of readLines<FileStat>(response)) all.push(...stats);

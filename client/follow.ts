@@ -58,7 +58,7 @@ export async function* follow(options: FollowOptions): AsyncGenerator<OutputChun
   while (true) {
     try {
       const response = await options.open(state);
-      const stop = watchStream(response, deadline);
+      endWhenSilent(response);
       let ended = false;
       try {
         for await (const events of readLines<ExecEvent>(response)) {
@@ -69,7 +69,7 @@ export async function* follow(options: FollowOptions): AsyncGenerator<OutputChun
           if (end !== undefined) return end;
         }
       } finally {
-        stop(ended);
+        leave(response, ended);
       }
       throw new MobVibeError('connection_lost', 'unknown', 'The stream of events stopped before its end');
     } catch (error) {
@@ -84,16 +84,12 @@ export async function* follow(options: FollowOptions): AsyncGenerator<OutputChun
   }
 }
 
-function watchStream(response: IncomingMessage, deadline: Deadline): (ended: boolean) => void {
-  const unwatch = deadline.watch((reason) => response.destroy(reason));
+/** So that a connection that is dead without a word is given up, and made again. */
+export function endWhenSilent(response: IncomingMessage): void {
   response.setTimeout(SILENCE_MS, () => {
     const detail = `The controller said nothing for ${SILENCE_MS} ms`;
     response.destroy(new MobVibeError('connection_lost', 'unknown', detail));
   });
-  return (ended) => {
-    unwatch();
-    leave(response, ended);
-  };
 }
 
 function take(

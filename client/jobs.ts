@@ -1,7 +1,7 @@
 import type { Job, JobLogEvent } from '../controller/api/schemas.ts';
 import { Deadline } from './deadline.ts';
 import { MobVibeError } from './errors.ts';
-import { advance, type OutputChunk } from './follow.ts';
+import { advance, endWhenSilent, type OutputChunk } from './follow.ts';
 import { newId } from './ids.ts';
 import { leave, readLines } from './ndjson.ts';
 import { backoffMs, isPassing, MAX_ATTEMPTS } from './retry.ts';
@@ -108,7 +108,7 @@ export class Jobs {
           repeatable: true,
           deadline,
         });
-        const unwatch = deadline.watch((reason) => response.destroy(reason));
+        endWhenSilent(response);
         let ended = false;
         try {
           for await (const events of readLines<JobLogEvent>(response)) {
@@ -122,7 +122,6 @@ export class Jobs {
             }
           }
         } finally {
-          unwatch();
           leave(response, ended);
         }
         throw new MobVibeError('connection_lost', 'unknown', 'The log stopped before its end');

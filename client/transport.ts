@@ -73,21 +73,22 @@ export class Transport {
   /** The whole answer. The deadline holds to its last byte. */
   bytes(request: ApiRequest): Promise<Buffer> {
     return this.#attempt(request, async (deadline) => {
-      const response = await this.#send(request, deadline);
-      const unwatch = deadline.watch((reason) => response.destroy(reason));
-      try {
-        return await readAll(response);
-      } catch (error) {
-        throw this.explain(error);
-      } finally {
-        unwatch();
-      }
+      return readAll(await this.#open(request, deadline));
     });
   }
 
-  /** The answer as a stream. The deadline holds until its headers; its errors are to be put through `explain`. */
+  /** The answer as a stream, which fails with a `MobVibeError`. The deadline holds to its last byte. */
   stream(request: ApiRequest): Promise<http.IncomingMessage> {
-    return this.#attempt(request, (deadline) => this.#send(request, deadline));
+    return this.#attempt(request, (deadline) => this.#open(request, deadline));
+  }
+
+  async #open(request: ApiRequest, deadline: Deadline): Promise<http.IncomingMessage> {
+    const response = await this.#send(request, deadline);
+    const unwatch = deadline.watch((reason) => response.destroy(reason));
+    response.once('end', unwatch).once('close', unwatch);
+    const destroy = response._destroy.bind(response);
+    response._destroy = (error, done) => destroy(error && this.explain(error), done);
+    return response;
   }
 
   /** Makes a `MobVibeError` of whatever broke a connection. */

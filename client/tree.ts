@@ -1,5 +1,5 @@
 import { createReadStream, createWriteStream } from 'node:fs';
-import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink, unlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { MobVibeError } from './errors.ts';
@@ -34,7 +34,23 @@ interface Entry {
 /** Files up to this size are read whole, so that they can be sent again when the connection breaks. */
 const WHOLE_BYTES = 1024 * 1024;
 
-export async function putTree(
+export function putTree(...args: Parameters<typeof put>): Promise<TreeSummary> {
+  return put(...args).catch((error) => explain(error, args[3]));
+}
+
+export function getTree(...args: Parameters<typeof get>): Promise<TreeSummary> {
+  return get(...args).catch((error) => explain(error, args[3]));
+}
+
+/** What is not of the SDK's is of this computer's files, or of the caller's own signal. */
+function explain(cause: unknown, { signal }: TreeOptions): never {
+  if (cause instanceof MobVibeError) throw cause;
+  if (signal?.aborted)
+    throw new MobVibeError('aborted', 'unknown', 'Copying a folder was given up by its caller', { cause });
+  throw new MobVibeError('local_file', 'mistake', (cause as Error).message, { cause });
+}
+
+async function put(
   files: Files,
   localDir: string,
   remoteDir: string,
@@ -74,7 +90,7 @@ async function putLink(
   }
 }
 
-export async function getTree(
+async function get(
   files: Files,
   remoteDir: string,
   localDir: string,
@@ -98,18 +114,57 @@ export async function getTree(
   }
   const { directories, regular, links } = byType(entries);
   await mkdir(localDir, { recursive: true });
-  for (const { path } of directories) await mkdir(join(localDir, path), { recursive: true });
+  await makeFolders(localDir, [
+    ...directories.map(({ path }) => path),
+    ...[...regular, ...links].map(({ path }) => posix.dirname(path)),
+  ]);
   await inParallel(regular, options, async ({ path, mode, size }) => {
     const local = join(localDir, path);
     const content = await files.readStream(posix.join(remoteDir, path), call);
-    await pipeline(content, createWriteStream(local));
-    await chmod(local, mode);
+    // Replaced, not written over: what is there may be a link, or read-only.
+    await unlinkAny(local);
+    await pipeline(content, createWriteStream(local, { flags: 'wx' }));
+    await chmod(local, mode & PERMISSIONS);
     options.onFile?.(path, size);
   });
   // Links come last: a sandbox could otherwise have a file written through one, to any place of this computer.
-  for (const { path, target } of links) await symlink(target!, join(localDir, path));
-  for (const { path, mode } of directories.reverse()) await chmod(join(localDir, path), mode);
+  for (const { path, target } of links) {
+    await unlinkAny(join(localDir, path));
+    await symlink(target!, join(localDir, path));
+  }
+  for (const { path, mode } of directories.reverse()) await chmod(join(localDir, path), mode & PERMISSIONS);
   return summary(entries);
+}
+
+/** Nobody gets a set-uid file out of a sandbox. */
+const PERMISSIONS = 0o777;
+
+/** Removes a file or a link, where there is one. (`rm` looks through a link to a folder.) */
+async function unlinkAny(path: string): Promise<void> {
+  await unlink(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+}
+
+/** Makes folders below `root`, never through a link: an earlier copy may have brought one that leads elsewhere. */
+async function makeFolders(root: string, paths: string[]): Promise<void> {
+  const made = new Set(['.']);
+  const make = async (path: string): Promise<void> => {
+    if (made.has(path)) return;
+    await make(posix.dirname(path));
+    const local = join(root, path);
+    await mkdir(local).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+      if ((await lstat(local)).isDirectory()) return;
+      throw new MobVibeError(
+        'local_file',
+        'mistake',
+        `${local} is not a folder: nothing is written through it`,
+      );
+    });
+    made.add(path);
+  };
+  for (const path of paths) await make(path);
 }
 
 /** The sandbox is not trusted: a name it gives must not lead out of the folder that was asked for. */
@@ -142,13 +197,7 @@ async function walk(root: string, ignore: TreeOptions['ignore']): Promise<Entry[
       }
     }
   };
-  try {
-    await visit('');
-  } catch (cause) {
-    throw new MobVibeError('local_file', 'mistake', `${root} can't be read: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
+  await visit('');
   return entries;
 }
 

@@ -34,7 +34,7 @@ function startHere(args: string[], { env = {}, isTTY = false }: Surroundings = {
   stderr.on('data', (data) => (said.stderr += data));
   const settings = { MOBVIBE_URL: harness.url, MOBVIBE_API_KEY: API_KEY, ...env };
   const code = runCli(args, { stdin, stdout, stderr, env: settings });
-  return { said, ended: code.then((code) => ({ code, ...said })) };
+  return { stdin, said, ended: code.then((code) => ({ code, ...said })) };
 }
 
 const runHere = (args: string[], surroundings?: Surroundings) => startHere(args, surroundings).ended;
@@ -84,6 +84,14 @@ describe('mistakes', () => {
     await writeFile(file, JSON.stringify({ url: harness.url, apiKey: API_KEY }));
     const env = { MOBVIBE_URL: '', MOBVIBE_API_KEY: '', MOBVIBE_CONFIG_FILE: file };
     expect((await runHere(['session', 'show', 'demo'], { env })).code).toBe(0);
+  });
+
+  test('standard input that can not be read to the end kills the command, and says so', async () => {
+    const { stdin, said, ended } = startHere(['exec', 'demo', '--', 'cat']);
+    stdin.write('half');
+    await vi.waitFor(() => expect(said.stdout).toBe('half'), 20_000);
+    stdin.destroy(new Error('unplugged'));
+    expect(await ended).toMatchObject({ code: 137, stderr: expect.stringMatching(/killed.*unplugged/) });
   });
 
   test('the version is the one of the package', async () => {

@@ -52,6 +52,18 @@ describe('exec', () => {
     expect(outcome.exitCode).toBe(4);
   });
 
+  test('ends the command when its stdin can not be read to the end, and fails with the reason', async () => {
+    const half = Readable.from(
+      (async function* () {
+        yield Buffer.from('half');
+        throw new Error('disk on fire');
+      })(),
+    );
+    await expect(session.exec('cat', { id: 'half', stdin: half })).rejects.toThrow('disk on fire');
+    const handle = await session.execs.attach('half');
+    expect((await handle.result()).result).toEqual({ kind: 'signaled', signal: 'SIGKILL' });
+  });
+
   test('keeps as much output as asked for and says that there was more', async () => {
     const seen: number[] = [];
     const outcome = await session.exec('head -c 300000 /dev/zero', {

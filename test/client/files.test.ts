@@ -12,6 +12,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Files } from '../../client/files.ts';
 import { MobVibe, type Session } from '../../client/index.ts';
@@ -120,13 +121,64 @@ describe('whole folders', () => {
   });
 });
 
-describe('a sandbox that lies about its files', () => {
-  const lying = (stats: Partial<FileStat>[]) =>
-    ({
-      list: async () => stats.map((stat) => ({ size: 1, mode: 0o644, mtime_ms: 0, type: 'file', ...stat })),
-      readStream: async () => (await import('node:stream')).Readable.from([Buffer.from('pwned')]),
-    }) as unknown as Files;
+/** A sandbox that lists what it likes. */
+const lying = (stats: Partial<FileStat>[]) =>
+  ({
+    list: async () => stats.map((stat) => ({ size: 1, mode: 0o644, mtime_ms: 0, type: 'file', ...stat })),
+    readStream: async () => Readable.from([Buffer.from('pwned')]),
+  }) as unknown as Files;
 
+describe('a folder that was copied out before', () => {
+  test('can be copied out again, over links and read-only files', async () => {
+    await makeTree(join(local, 'in'));
+    await chmod(join(local, 'in/run.sh'), 0o555);
+    await session.files.putTree(join(local, 'in'), 'project');
+    await session.files.getTree('project', join(local, 'out'));
+    await rm(join(local, 'in/start'));
+    await symlink('empty', join(local, 'in/start'));
+    await session.files.putTree(join(local, 'in'), 'project');
+    await session.files.getTree('project', join(local, 'out'));
+    expect(await describeTree(join(local, 'out'))).toEqual(await describeTree(join(local, 'in')));
+  });
+
+  test('has no link through which the next copy writes elsewhere', async () => {
+    await mkdir(join(local, 'home'));
+    await writeFile(join(local, 'home/.profile'), 'mine');
+    const copyOut = (...stats: Partial<FileStat>[]) => getTree(lying(stats), '.', join(local, 'out'), {});
+    await copyOut(
+      { path: 'file', type: 'symlink', target: join(local, 'home/.profile') },
+      { path: 'door', type: 'symlink', target: join(local, 'home') },
+    );
+    await copyOut({ path: 'file' });
+    expect(await readFile(join(local, 'out/file'), 'utf8')).toBe('pwned');
+    const through = [
+      [{ path: 'door/.profile' }],
+      [{ path: 'door', type: 'directory', mode: 0o755 }, { path: 'door/.profile' }],
+    ] as const;
+    for (const stats of through) {
+      await expect(copyOut(...stats)).rejects.toMatchObject({
+        code: 'local_file',
+        detail: expect.stringContaining('door is not a folder'),
+      });
+    }
+    expect(await readFile(join(local, 'home/.profile'), 'utf8')).toBe('mine');
+  });
+
+  test('does not bring a set-uid file', async () => {
+    await getTree(lying([{ path: 'su', mode: 0o4755 }]), '.', join(local, 'out'), {});
+    expect((await lstat(join(local, 'out/su'))).mode & 0o7777).toBe(0o755);
+  });
+
+  test('given up on the way says aborted', async () => {
+    await makeTree(join(local, 'in'));
+    const signal = AbortSignal.abort();
+    await expect(session.files.putTree(join(local, 'in'), '.', { signal })).rejects.toMatchObject({
+      code: 'aborted',
+    });
+  });
+});
+
+describe('a sandbox that lies about its files', () => {
   test.each([['../evil'], ['a/../../evil'], ['/etc/evil']])('can not have %s written', async (path) => {
     await expect(getTree(lying([{ path }]), '.', join(local, 'out'), {})).rejects.toMatchObject({
       code: 'invalid_answer',

@@ -7,8 +7,10 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { errorFromAnswer } from '../../client/errors.ts';
+import { Files } from '../../client/files.ts';
 import { MobVibe, MobVibeError, type Session } from '../../client/index.ts';
 import { backoffMs, isPassing } from '../../client/retry.ts';
+import { Transport } from '../../client/transport.ts';
 import { CodedError, ERRORS, type ErrorCode } from '../../controller/errors.ts';
 import { API_KEY, Harness } from '../api/support/harness.ts';
 
@@ -35,6 +37,10 @@ const failure = async (work: Promise<unknown>): Promise<MobVibeError> => {
   expect(error).toBeInstanceOf(MobVibeError);
   return error as MobVibeError;
 };
+
+async function drain(stream: Readable): Promise<void> {
+  for await (const _ of stream);
+}
 
 describe('settings', () => {
   test.each([
@@ -121,6 +127,29 @@ describe('deadlines and aborts', () => {
     });
     silent.closeAllConnections();
     silent.close();
+  });
+
+  test.each([
+    ['a file', (files: Files) => files.readStream('f', { timeoutMs: 200 }).then(drain)],
+    ['a list', (files: Files) => files.list('.', { timeoutMs: 200 })],
+  ])('a server that stops in the middle of %s is left at the deadline', async (_what, read) => {
+    const stalled = createServer(
+      (_request, response) => void response.writeHead(200).write('{"path":"a"}\n'),
+    );
+    stalled.listen(0, '127.0.0.1');
+    await once(stalled, 'listening');
+    const { port } = stalled.address() as AddressInfo;
+    const files = new Files(new Transport(new URL(`http://127.0.0.1:${port}`), API_KEY, 60_000), 'demo');
+    expect(await failure(read(files))).toMatchObject({ code: 'deadline_exceeded' });
+    stalled.closeAllConnections();
+    stalled.close();
+  });
+
+  test('a file whose connection breaks fails as a broken connection', async () => {
+    await session.files.write('big', Buffer.alloc(20_000_000));
+    const content = await session.files.readStream('big');
+    content.once('data', () => harness.cutClients());
+    expect(await failure(drain(content))).toMatchObject({ code: 'connection_lost', kind: 'unknown' });
   });
 
   test.each([0, -1, Number.NaN])('a deadline of %d is a mistake', async (timeoutMs) => {

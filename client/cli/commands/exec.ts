@@ -57,8 +57,13 @@ async function run(cli: Cli, sessionId: string, words: string[], options: Option
   const stopForwarding = forwardSignals(cli, handle);
   const input = new AbortController();
   const feeding = stdin ? feed(handle.stdin, cli.stdin, input.signal) : Promise.resolve();
-  // What matters is the command's own end; that its input broke off is worth a line.
-  feeding.catch((error) => cli.printer.note(`standard input was not sent completely: ${error.message}`));
+  // Half of its input must not look like all of it, and without an end the command would wait for more.
+  feeding.catch((error) => {
+    cli.printer.note(
+      `the command was killed: its standard input could not be read to the end (${error.message})`,
+    );
+    handle.signal('SIGKILL').catch(() => {});
+  });
   try {
     await follow(cli, handle);
   } catch (error) {
