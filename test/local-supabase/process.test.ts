@@ -139,7 +139,7 @@ test('Postgres dead: an error while it lasts, and the process ends by itself', a
   expect((await once(child, 'exit'))[0]).toBe(1);
 });
 
-test('Postgres stopped behind a gateway: 503 and 544, never a hang', async () => {
+test('Postgres stopped behind a gateway: 503 for functions and 500 for files, never a hang', async () => {
   const project = await startProject();
   try {
     process.kill(
