@@ -79,5 +79,5 @@ function targetOf(core: Core, request: FastifyRequest): Target {
     app && machine ? core.fleet.ofApp(app).find(({ record }) => record.id === machine) : undefined;
   const given =
     isObject(request.body) && typeof request.body.name === 'string' ? request.body.name : undefined;
-  return { app, machine, name: known?.record.name ?? given };
+  return { app, machine, name: known?.record.name ?? given, method: request.method };
 }

@@ -10,6 +10,8 @@ export interface FaultScope {
   machine?: string;
   /** Machine name, also that of a create. */
   name?: string;
+  /** Of the request, where an action has several: e.g. `POST` for setting secrets and not for listing them. */
+  method?: string;
   /** So many matching calls meet it. Default 1. */
   times?: number;
 }
@@ -93,6 +95,7 @@ export interface Target {
   app?: string;
   machine?: string;
   name?: string;
+  method?: string;
 }
 
 export type AnswerFault = { lost: true } | { lost: false; done: boolean; error: FlyError };
@@ -160,7 +163,7 @@ export class Faults {
 }
 
 function inScope(scope: FaultScope, target: Target): boolean {
-  return (['app', 'machine', 'name'] as const).every(
+  return (['app', 'machine', 'name', 'method'] as const).every(
     (key) => scope[key] === undefined || scope[key] === target[key],
   );
 }

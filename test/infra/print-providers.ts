@@ -1,14 +1,15 @@
 /**
- * Prints, as JSON, what Pulumi's own serializer makes of each resource's provider, and what else the engine would be
- * told of it. A process of its own, run by plain node as a program is: vitest rewrites the `import()`s whose text the
- * serializer takes.
+ * Prints, as JSON, what Pulumi's SDK makes of each resource: its type, the serialized provider, the inputs and which
+ * outputs are secret. Run as a process of its own by plain node, as a program is: vitest rewrites the `import()`s whose
+ * text the serializer takes.
  */
 import * as pulumi from '@pulumi/pulumi';
+import type { Printed } from './provider-process.ts';
 
-const seen: Record<string, { type: string; provider: string }> = {};
+const printed: Record<string, Partial<Printed>> = {};
 await pulumi.runtime.setMocks({
-  newResource({ type, name, inputs }) {
-    seen[name] = { type, provider: inputs.__provider };
+  newResource({ type, name, inputs: { __provider: provider, ...inputs } }) {
+    Object.assign(printed[name]!, { type, provider, inputs });
     return { id: name, state: inputs };
   },
   call: () => ({}),
@@ -16,18 +17,27 @@ await pulumi.runtime.setMocks({
 const { ApiKey, App, DeployToken, IpAddress, Machine, NetworkPolicy, RandomSecret, Secrets } = await import(
   '../../infra/resources/index.ts'
 );
+
+// The mocks are not told of options; a transformation is.
+const note: pulumi.ResourceTransformation = ({ name, opts }) => {
+  const { additionalSecretOutputs = [] } = opts as pulumi.CustomResourceOptions;
+  printed[name] = { additionalSecretOutputs };
+  return undefined;
+};
+const opts = { transformations: [note] };
 const endpoint = 'http://127.0.0.1:1';
-const app = 'app';
+const app = pulumi.output('app');
 const project = { supabaseUrl: endpoint, serviceRoleKey: 'service-role' };
+const config = { image: 'image', env: { APP: app } };
 const resources = [
-  new App('App', { endpoint, name: app, org: 'org' }),
-  new NetworkPolicy('NetworkPolicy', { endpoint, app, name: 'closed', rules: [] }),
-  new DeployToken('DeployToken', { endpoint, app, expiry: '24h' }),
-  new Secrets('Secrets', { endpoint, app, values: {} }),
-  new IpAddress('IpAddress', { endpoint, app, type: 'v6' }),
-  new Machine('Machine', { endpoint, app, name: 'one', region: 'ams', config: { image: 'image' } }),
-  new RandomSecret('RandomSecret'),
-  new ApiKey('ApiKey', { ...project, keyId: 'key', name: 'Key' }),
+  new App('App', { endpoint, name: app, org: 'org' }, opts),
+  new NetworkPolicy('NetworkPolicy', { endpoint, app, name: 'closed', rules: [] }, opts),
+  new DeployToken('DeployToken', { endpoint, app, expiry: '24h' }, opts),
+  new Secrets('Secrets', { endpoint, app, values: { NAME: 'value' } }, opts),
+  new IpAddress('IpAddress', { endpoint, app, type: 'v6' }, opts),
+  new Machine('Machine', { endpoint, app, name: 'one', region: 'ams', config }, opts),
+  new RandomSecret('RandomSecret', {}, opts),
+  new ApiKey('ApiKey', { ...project, keyId: 'key', name: 'Key' }, opts),
 ];
 await Promise.all(resources.map(({ urn }) => new Promise((resolve) => urn.apply(resolve))));
-process.stdout.write(JSON.stringify(seen));
+process.stdout.write(JSON.stringify(printed));

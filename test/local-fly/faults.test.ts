@@ -34,6 +34,17 @@ test('an answer may be another one, before the work or after it', async () => {
   expect(body.map(({ name }: { name: string }) => name)).toEqual(['m1', 'm4']);
 });
 
+test('a fault may be for one method of an action', async () => {
+  const bench = await startBench();
+  await bench.call('POST', '/v1/apps', { name: 'a1' });
+  const path = '/v1/apps/a1/ip_assignments';
+  const action = 'app.ip_assignments';
+  bench.fly.faults.add({ kind: 'answer', action, method: 'POST', status: 500, error: 'oops' });
+  expect((await bench.call('GET', path)).status).toBe(200);
+  expect((await bench.call('POST', path, { type: 'v6' })).status).toBe(500);
+  expect((await bench.call('POST', path, { type: 'v6' })).status).toBe(200);
+});
+
 test.each(Object.keys(capacityAnswers) as CapacityReason[])('no room: %s', async (reason) => {
   const bench = await startBench();
   await bench.call('POST', '/v1/apps', { name: 'a1' });
