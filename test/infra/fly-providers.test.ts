@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { Action } from '../../local/fly/actions.ts';
 import { type FlyWorld, ORG, startFlyWorld, TOKEN } from './fly-world.ts';
 import {
   type Failure,
@@ -15,26 +16,34 @@ const NOTHING = { changes: false, replaces: [], deleteBeforeReplace: expect.any(
 const replacing = (...replaces: string[]) => expect.objectContaining({ changes: true, replaces });
 const updating = expect.objectContaining({ changes: true, replaces: [] });
 
+// Nearly all of their time the tests wait for their turn under Fly's rate limits, each for its own app.
+vi.setConfig({ maxConcurrency: 100 });
+
+/** The limit only catches a hang. */
+const SOON = { timeout: 30_000 };
+
 let world: FlyWorld;
 let process: ProviderProcess;
+let tokenless: ProviderProcess;
 let endpoint: string;
-/** Boots of machines with one of these names fail. */
+/** Boots of machines of these apps fail. */
 const broken = new Set<string>();
 
 beforeAll(async () => {
   world = await startFlyWorld({
     onStart({ spec }) {
-      if (broken.has(spec.name)) throw new Error('no such program');
+      if (broken.has(spec.app)) throw new Error('no such program');
     },
   });
   endpoint = world.fly.url;
-  process = await startProviderProcess({ FLY_API_TOKEN: TOKEN });
+  [process, tokenless] = await Promise.all([
+    startProviderProcess({ FLY_API_TOKEN: TOKEN }),
+    startProviderProcess({}),
+  ]);
 });
 
-beforeEach(() => world.fly.faults.clear());
-
 afterAll(async () => {
-  await process.close();
+  await Promise.all([process.close(), tokenless.close()]);
   await world.close();
   // Not vacuous: failures were logged, and states answered.
   expect(process.log()).toContain('was not made by Pulumi');
@@ -58,18 +67,22 @@ const failureOf = (promise: Promise<unknown>): Promise<Failure> =>
     (error: Failure) => error,
   );
 
+/** Tests run side by side, so a fault is for the app of one. */
+const scopeOf = (app: string, action: string) => (action === 'app.create' ? { name: app } : { app });
 /** Met by one call, which then works when it is sent again. */
-function fault(action: string, method: string, status: number): void {
-  world.fly.faults.add({ kind: 'answer', action: action as never, method, status, error: 'trouble' });
+function fault(app: string, action: Action, method: string, status: number): void {
+  const scope = scopeOf(app, action);
+  world.fly.faults.add({ kind: 'answer', action, method, status, error: 'trouble', ...scope });
 }
-function loseAnswer(action: string, method: string, times = 1): void {
-  world.fly.faults.add({ kind: 'lost_answer', action: action as never, method, times });
+function loseAnswer(app: string, action: Action, method: string): void {
+  world.fly.faults.add({ kind: 'lost_answer', action, method, ...scopeOf(app, action) });
 }
-function expectFaultsMet(): void {
-  expect(world.fly.faults.pending()).toEqual([]);
+function expectFaultsMet(app: string): void {
+  expect(world.fly.faults.pending().filter((one) => one.app === app || one.name === app)).toEqual([]);
 }
+const running = (app: string) => [...world.engine.running.values()].filter(({ spec }) => spec.app === app);
 
-describe('App', () => {
+describe.concurrent('App', () => {
   const inputs = (name: string) => ({ endpoint, name, org: ORG, network: 'cells' });
 
   it('is made, read, found unchanged, and deleted with all its machines', async () => {
@@ -83,12 +96,12 @@ describe('App', () => {
     await expect(app.diff(id, outs, news)).resolves.toEqual(NOTHING);
 
     await world.call('POST', '/v1/apps/whole-life/machines', { config: { image: 'a' } });
-    await expect.poll(() => world.engine.running.size).toBe(1);
+    await vi.waitFor(() => expect(running('whole-life')).toHaveLength(1), SOON);
     await app.delete(id, outs);
     await expect(world.call('GET', '/v1/apps/whole-life')).resolves.toMatchObject({
       error: /Could not find/,
     });
-    expect(world.engine.running.size).toBe(0);
+    expect(running('whole-life')).toEqual([]);
     await app.delete(id, outs);
     await expect(app.read(id, outs)).resolves.toEqual({ id: '', outs: {} });
   });
@@ -118,11 +131,11 @@ describe('App', () => {
   });
 
   it('adopts what a lost answer made, after a 500 and a 429', async () => {
-    fault('app.create', 'POST', 500);
-    fault('app.create', 'POST', 429);
-    loseAnswer('app.create', 'POST');
+    fault('lost', 'app.create', 'POST', 500);
+    fault('lost', 'app.create', 'POST', 429);
+    loseAnswer('lost', 'app.create', 'POST');
     await expect(process.of('App').create(inputs('lost'))).resolves.toMatchObject({ id: 'lost' });
-    expectFaultsMet();
+    expectFaultsMet('lost');
   });
 
   it('refuses an app on another network, and one of another organisation', async () => {
@@ -142,20 +155,13 @@ describe('App', () => {
     try {
       const name = await slow.app();
       await slow.call('POST', `/v1/apps/${name}/machines`, { config: { image: 'a' } });
-      await expect.poll(() => slow.engine.running.size).toBe(1);
+      await vi.waitFor(() => expect(slow.engine.running.size).toBe(1), SOON);
       await slow.call('DELETE', `/v1/apps/${name}?force=true`);
+      // Once the first answer was "taken", the last machine may end, and the name is free.
+      const taken = { status: 422, error: 'taken', code: 'name_taken', done: true };
+      slow.fly.faults.add({ kind: 'answer', action: 'app.create', ...taken });
       const creating = process.of('App').create({ ...inputs(name), endpoint: slow.fly.url });
-      // The first answer is "taken": only then may the last machine end, and the name be free.
-      const taken = {
-        kind: 'answer',
-        action: 'app.create',
-        status: 422,
-        error: 'x',
-        code: 'name_taken',
-        done: true,
-      } as const;
-      slow.fly.faults.add(taken);
-      await expect.poll(() => slow.fly.faults.pending()).toEqual([]);
+      await vi.waitFor(() => expect(slow.fly.faults.pending()).toEqual([]), SOON);
       letEnd();
       await expect(creating).resolves.toMatchObject({ id: name });
     } finally {
@@ -165,12 +171,12 @@ describe('App', () => {
 
   it('does not take trouble for absence', async () => {
     const name = await world.app();
-    fault('app.get', 'GET', 403);
+    fault(name, 'app.get', 'GET', 403);
     await expect(process.of('App').read(name, { ...inputs(name), appId: 'x' })).rejects.toThrow(/403/);
   });
 });
 
-describe('NetworkPolicy', () => {
+describe.concurrent('NetworkPolicy', () => {
   const closed = [{ action: 'allow', direction: 'ingress', ports: [] }];
   const open = [{ action: 'allow', direction: 'egress', ports: [{ protocol: 'tcp', port: 443 }] }];
   const inputs = (app: string) => ({ endpoint, app, name: 'closed', selector: { all: true }, rules: closed });
@@ -214,22 +220,22 @@ describe('NetworkPolicy', () => {
 
   it('adopts what a lost answer made', async () => {
     const app = await world.app();
-    loseAnswer('app.network_policies', 'POST');
+    loseAnswer(app, 'app.network_policies', 'POST');
     const { id } = await process.of('NetworkPolicy').create(inputs(app));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await policies(app)).toMatchObject([{ id }]);
   });
 
   it('gets through a 500 without effect', async () => {
     const app = await world.app();
-    fault('app.network_policies', 'POST', 500);
+    fault(app, 'app.network_policies', 'POST', 500);
     const { id } = await process.of('NetworkPolicy').create(inputs(app));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await policies(app)).toMatchObject([{ id }]);
   });
 });
 
-describe('DeployToken', () => {
+describe.concurrent('DeployToken', () => {
   const inputs = (app: string) => ({ endpoint, app, expiry: '24h' });
   const statusWith = async (token: unknown, app: string) =>
     (await fetch(`${endpoint}/v1/apps/${app}`, { headers: { authorization: `${token}` } })).status;
@@ -265,14 +271,14 @@ describe('DeployToken', () => {
 
   it('asks for another one when the answer was lost', async () => {
     const app = await world.app();
-    loseAnswer('app.deploy_token', 'POST');
+    loseAnswer(app, 'app.deploy_token', 'POST');
     const { outs } = await process.of('DeployToken').create(inputs(app));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await statusWith(outs.token, app)).toBe(200);
   });
 });
 
-describe('Secrets', () => {
+describe.concurrent('Secrets', () => {
   const inputs = (app: string, values: Record<string, string>) => ({ endpoint, app, values });
   const there = async (app: string): Promise<Record<string, string>> => {
     const { secrets } = await world.call('GET', `/v1/apps/${app}/secrets?show_secrets=true`);
@@ -327,9 +333,9 @@ describe('Secrets', () => {
     const provider = process.of('Secrets');
     const app = await world.app();
     await world.call('POST', `/v1/apps/${app}/secrets`, { values: { OLD: 'x', A: 'y' } });
-    loseAnswer('app.secrets', 'POST');
+    loseAnswer(app, 'app.secrets', 'POST');
     const { outs } = await provider.create(inputs(app, { A: '1' }));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await there(app)).toEqual({ A: '1' });
     expect(Object.keys(outs.digests as Props)).toEqual(['A']);
     const empty = await world.app();
@@ -339,14 +345,14 @@ describe('Secrets', () => {
 
   it('keeps a value out of the error when Fly refuses it', async () => {
     const app = await world.app();
-    const refusal = { kind: 'answer', action: 'app.secrets', method: 'POST', status: 400 } as const;
+    const refusal = { kind: 'answer', action: 'app.secrets', method: 'POST', status: 400, app } as const;
     world.fly.faults.add({ ...refusal, error: `bad value ${SECRET}` });
     const refused = await failureOf(process.of('Secrets').create(inputs(app, { A: SECRET })));
     expect(refused.message).toContain('bad value [secret]');
   });
 });
 
-describe('IpAddress', () => {
+describe.concurrent('IpAddress', () => {
   const inputs = (app: string, type: string, more: Props = {}) => ({ endpoint, app, type, ...more });
   const addresses = async (app: string): Promise<string[]> =>
     (await world.call('GET', `/v1/apps/${app}/ip_assignments`)).ips.map(({ ip }: { ip: string }) => ip);
@@ -376,25 +382,25 @@ describe('IpAddress', () => {
 
   it.each(['v4', 'private_v6'])('%s: adopts what a lost answer made', async (type) => {
     const app = await world.app();
-    loseAnswer('app.ip_assignments', 'POST');
+    loseAnswer(app, 'app.ip_assignments', 'POST');
     const { id } = await process.of('IpAddress').create(inputs(app, type));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await addresses(app)).toEqual([id]);
   });
 
   it('keeps the addresses of several networks apart, though an answer was lost', async () => {
     const app = await world.app();
-    loseAnswer('app.ip_assignments', 'POST');
+    loseAnswer(app, 'app.ip_assignments', 'POST');
     const made = await Promise.all(
       ['one', 'two'].map((network) => process.of('IpAddress').create(inputs(app, 'private_v6', { network }))),
     );
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await addresses(app)).toEqual(made.map(({ id }) => id));
   });
 
   it('fails, with nothing made, on a 500 without effect', async () => {
     const app = await world.app();
-    fault('app.ip_assignments', 'POST', 500);
+    fault(app, 'app.ip_assignments', 'POST', 500);
     await expect(process.of('IpAddress').create(inputs(app, 'v6'))).rejects.toThrow(/allocateIp .*trouble/);
     expect(await addresses(app)).toEqual([]);
   });
@@ -405,7 +411,7 @@ describe('IpAddress', () => {
   });
 });
 
-describe('Machine', () => {
+describe.concurrent('Machine', () => {
   const image = 'registry.fly.io/controller@sha256:1';
   const inputs = (app: string, more: Props = {}) => ({
     endpoint,
@@ -474,10 +480,10 @@ describe('Machine', () => {
 
   it('adopts what a lost answer made, after a 429', async () => {
     const app = await world.app();
-    fault('machine.create', 'POST', 429);
-    loseAnswer('machine.create', 'POST');
+    fault(app, 'machine.create', 'POST', 429);
+    loseAnswer(app, 'machine.create', 'POST');
     const { id } = await process.of('Machine').create(inputs(app));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(await machines(app)).toMatchObject([{ id, name: 'ctl-1' }]);
     expect(world.engine.boots.filter((boot) => boot === id)).toHaveLength(1);
   });
@@ -505,13 +511,13 @@ describe('Machine', () => {
     const provider = process.of('Machine');
     const app = await world.app();
     const { id, outs } = await provider.create(inputs(app));
-    loseAnswer('machine.update', 'POST');
-    fault('machine.lease', 'POST', 500);
+    loseAnswer(app, 'machine.update', 'POST');
+    fault(app, 'machine.lease', 'POST', 500);
     const changed = await provider.update(id, outs, withLevel(app, 'debug'));
-    expectFaultsMet();
+    expectFaultsMet(app);
     expect(changed).toMatchObject({ state: 'started', config: { env: { LEVEL: 'debug' } } });
 
-    fault('machine.update', 'POST', 500);
+    fault(app, 'machine.update', 'POST', 500);
     const failed = await failureOf(provider.update(id, changed, withLevel(app, 'warn')));
     expect(failed).toMatchObject({ message: /updateMachine .*trouble/ });
     await expect(getMachine(app, id)).resolves.toMatchObject({ config: { env: { LEVEL: 'debug' } } });
@@ -545,7 +551,7 @@ describe('Machine', () => {
     await expect(getMachine(app, id)).resolves.toMatchObject({ config: { env: { LEVEL: 'info' } } });
 
     await world.call('POST', `${path}/stop`);
-    await expect.poll(async () => (await getMachine(app, id)).state).toBe('stopped');
+    await vi.waitFor(async () => expect((await getMachine(app, id)).state).toBe('stopped'), SOON);
     const stopped = await provider.read(id, mended);
     await expect(provider.diff(id, stopped.outs, news)).resolves.toEqual(updating);
     const started = await provider.update(id, stopped.outs, news);
@@ -558,9 +564,8 @@ describe('Machine', () => {
   it('is kept in the state when it does not start, and replaced when it never will', async () => {
     const provider = process.of('Machine');
     const app = await world.app();
-    broken.add('ctl-1');
+    broken.add(app);
     const failed = await failureOf(provider.create(inputs(app)));
-    broken.clear();
     const [machine] = await machines(app);
     const { __provider, ...properties } = failed.properties!;
     expect(failed).toMatchObject({ id: machine!.id, reasons: [/will not run: its state is failed/] });
@@ -601,6 +606,11 @@ describe('Machine', () => {
     await provider.delete(id, outs);
     expect(await machines(app)).toEqual([]);
   });
+});
+
+it.concurrent('asks for the token by name when the environment has none', async () => {
+  const creating = tokenless.of('App').create({ endpoint, name: 'a', org: ORG });
+  await expect(creating).rejects.toThrow(/^FLY_API_TOKEN is not set/);
 });
 
 describe('RandomSecret', () => {
@@ -665,15 +675,4 @@ describe('the classes', () => {
       expect(provider.length).toBeLessThan(3_000);
     }
   });
-});
-
-it('asks for the token by name when the environment has none', async () => {
-  const without = await startProviderProcess({});
-  try {
-    await expect(without.of('App').create({ endpoint, name: 'a', org: ORG })).rejects.toThrow(
-      /^FLY_API_TOKEN is not set/,
-    );
-  } finally {
-    await without.close();
-  }
 });

@@ -65,12 +65,15 @@ export interface ProviderProcess {
   close(): Promise<void>;
 }
 
+/** The same for all processes of a test file. */
+let printing: Promise<{ stdout: string }> | undefined;
+
 /**
  * The process that the engine starts for dynamic resources, as it comes with `@pulumi/pulumi`, and the engine's side of
  * its gRPC. `environment` is all that it gets besides PATH.
  */
 export async function startProviderProcess(environment: Record<string, string>): Promise<ProviderProcess> {
-  const printing = promisify(execFile)(process.execPath, [PRINTER], { maxBuffer: 10_000_000 });
+  printing ??= promisify(execFile)(process.execPath, [PRINTER], { maxBuffer: 10_000_000 });
   const script = createRequire(import.meta.url).resolve('@pulumi/pulumi/cmd/dynamic-provider');
   const child = spawn(process.execPath, [script, '127.0.0.1:1'], {
     cwd: INFRA,
