@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import * as apiKey from '../../infra/operations/api-key.ts';
 import * as app from '../../infra/operations/app.ts';
 import * as deployToken from '../../infra/operations/deploy-token.ts';
@@ -242,6 +242,23 @@ describe('waiting', () => {
     );
     expect(look).toHaveBeenCalledTimes(5);
   });
+});
+
+it('a Flycast address whose answer was lost is not taken for that of another network', async () => {
+  vi.stubEnv('FLY_API_TOKEN', 'fm2_test');
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const made: string[] = [];
+  const server = await scriptedServer(({ method, body }) => {
+    // The newest first.
+    if (method === 'GET') return { json: { ips: made.map((ip) => ({ ip })).reverse() } };
+    const { network } = body as { network: string };
+    made.push(`fdaa:0:${network}::1`);
+    return network === 'a' ? 'reset' : { json: { ip: `fdaa:0:${network}::1` } };
+  });
+  const create = (network: string) =>
+    ipAddress.create({ endpoint: server.url, app: 'proxy', type: 'private_v6', network });
+  const [a, b] = await Promise.all([create('a'), create('b')]);
+  expect([a.id, b.id]).toEqual(['fdaa:0:a::1', 'fdaa:0:b::1']);
 });
 
 describe('a removal that Fly does not come to an end with fails, so that nothing is forgotten', () => {
