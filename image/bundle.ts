@@ -1,10 +1,10 @@
 import {
   chmodSync,
   cpSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -26,7 +26,7 @@ export const AGENT: Program = { file: 'agent.js', entry: 'image/agent/main.ts' }
 export const CONTROLLER_PROGRAMS: readonly Program[] = [
   { file: 'controller.js', entry: 'controller/main.ts' },
   { file: 'egress.js', entry: 'controller/egress/main.ts' },
-].filter(({ entry }) => existsSync(join(ROOT, entry)));
+];
 
 /** Files of the repository that a build context takes as they are: name in the context, path in the repository. */
 const SANDBOX_FILES = {
@@ -77,7 +77,9 @@ export function writeSandboxContext(dir: string, options: SandboxContextOptions 
   const files = { ...read(SANDBOX_FILES), [AGENT.file]: bundle(AGENT.entry) };
   writeContext(dir, files, ['node']);
   const node = join(dir, 'node');
-  mkdirSync(node, { recursive: true });
+  rmSync(node, { recursive: true, force: true });
+  mkdirSync(node);
+  chmodSync(node, 0o755);
   if (options.node !== undefined) cpSync(options.node, node, { recursive: true, verbatimSymlinks: true });
 }
 
@@ -109,5 +111,6 @@ function writeContext(dir: string, files: Record<string, Uint8Array>, alsoHere: 
     // Beyond the reach of this process' umask. Times are part of an image's digest.
     chmodSync(path, 0o644);
     utimesSync(path, 0, 0);
+    utimesSync(folder, 0, 0);
   }
 }

@@ -13,6 +13,10 @@ const PASSED_ON = [
   'https_proxy',
   'no_proxy',
   'npm_config_registry',
+  // By name: EXPO_TOKEN is a secret.
+  'EXPO_NO_TELEMETRY',
+  'EXPO_OFFLINE',
+  'EXPO_UNSTABLE_HEADLESS',
 ];
 
 const DEFAULTS = {
