@@ -11,9 +11,14 @@ if [ -e "$1" ] && [ -n "$(ls -A "$1")" ]; then
 fi
 
 export EXPO_NO_TELEMETRY=1 EXPO_OFFLINE=1
-create-expo-app "$1" --template /opt/expo/template.tgz --yes --no-install --no-agents-md </dev/null
+# What it says on success tells to run `npm install`: not needed here.
+if ! said=$(create-expo-app "$1" --template /opt/expo/template.tgz --yes --no-install --no-agents-md </dev/null 2>&1); then
+  echo "$said" >&2
+  exit 70
+fi
 node -e '
   const { createReadStream } = require("node:fs");
   createReadStream("/opt/expo/node_modules.tar.zst").pipe(require("node:zlib").createZstdDecompress()).pipe(process.stdout);
 ' | tar -xf - -C "$1"
 test -x "$1/node_modules/.bin/expo"
+echo "$1 is ready: npx expo start, npx expo export --platform web"
