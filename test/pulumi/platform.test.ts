@@ -40,8 +40,8 @@ describe.skipIf(reason !== undefined)(
 
     test('an up that Fly lets down in the middle is finished by the next, and nothing is doubled', async () => {
       // One 500 is got over within the up; a refusal is not.
-    world.recorder.failNext(/^POST .*-egress\/secrets$/, 500);
-    world.recorder.failNext(/^POST .*-egress\/machines$/, 422);
+      world.recorder.failNext(/^POST .*-egress\/secrets$/, 500);
+      world.recorder.failNext(/^POST .*-egress\/machines$/, 422);
       const first = await stack.up();
       expect(first.code).not.toBe(0);
       world.recorder.loseAnswerOf(/^POST .*-ctl\/machines$/);
