@@ -1,8 +1,10 @@
 import type { Clock } from './clock.ts';
+import type { MachineSpec } from './engine.ts';
 import type { Ids } from './ids.ts';
 import type { AppRequest } from './rules/apps.ts';
-import { machineEnvironment } from './rules/environment.ts';
+import { machineEnvironment, machineFiles } from './rules/environment.ts';
 import { appNameTaken, appNotFound } from './rules/errors.ts';
+import { deniedBy } from './rules/policies.ts';
 import type { Records } from './state/records.ts';
 import type { AppRecord, MachineRecord } from './wire.ts';
 
@@ -64,9 +66,18 @@ export class Apps {
     this.#records.remove(name);
   }
 
-  environment(machine: MachineRecord): Record<string, string> {
+  /** What a machine's next boot takes from its app as it is now. */
+  surroundings(machine: MachineRecord): Pick<MachineSpec, 'env' | 'files' | 'network'> {
     const app = this.#apps.get(machine.app);
     if (!app) throw appNotFound(machine.app);
-    return machineEnvironment(machine, app);
+    return {
+      env: machineEnvironment(machine, app),
+      files: machineFiles(machine, app),
+      network: {
+        name: app.network,
+        ...deniedBy(app.network_policies, machine),
+        flycast: app.ips.flatMap(({ network }) => network ?? []),
+      },
+    };
   }
 }

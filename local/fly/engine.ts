@@ -8,6 +8,8 @@ export interface Engine {
   readonly name: 'namespaces' | 'simulated' | 'docker';
   /** Whether its machines can be reached, and asked how they are: without, `services` and `checks` of a config are refused. */
   readonly serves: boolean;
+  /** It honours `MachineSpec.files`; a config with files is refused where it can't. */
+  readonly writesFiles: boolean;
   /** What this host gives and what it lacks, in sentences for a person; printed when local Fly starts. */
   report(): EngineReport;
   /** Whether `config.image` can be run; the reason where it can't. Asked at create. */
@@ -31,18 +33,45 @@ export interface MachineSpec {
   app: string;
   name: string;
   image: string;
+  /** What `resolveImage` said of it when the machine was made or updated: a tag may have moved since. */
+  digest: string;
   /** `config.env`, the app's secrets and Fly's own variables, merged. */
   env: Record<string, string>;
-  /** Replaces the image's own entry point where given (`init.exec`). */
+  /** Replaces the image's own entry point and command where given (`init.exec`, or `init.entrypoint` with `init.cmd`). */
   exec?: string[];
-  /** Replaces the image's own command where given, after whichever entry point (`init.cmd`). */
-  cmd?: string[];
   services: MachineService[];
   checks: Record<string, MachineCheck>;
+  /** Replaces the image's own command where given, after its entry point (`init.cmd` alone). */
+  cmd?: string[];
+  /** Written into the root file system before the boot (`config.files`). */
+  files: MachineFile[];
+  network: MachineNetwork;
   guest: { cpu_kind: 'shared' | 'performance'; cpus: number; memory_mb: number };
 }
 
+export interface MachineFile {
+  /** Absolute. */
+  path: string;
+  content: Buffer;
+  /** Permission bits. Default 0644. */
+  mode?: number;
+}
+
+/** What a machine may reach, and who may reach it; settled at its boot. For engines whose machines have a network. */
+export interface MachineNetwork {
+  /** Fly's private network that its app is on. Machines on different ones don't reach each other. */
+  name: string;
+  /** A policy lets machines of the same network not in. */
+  deniesIngress: boolean;
+  /** A policy lets nothing out but to its own network. */
+  deniesEgress: boolean;
+  /** Networks whose machines reach it as `<app>.flycast`. */
+  flycast: string[];
+}
+
 export interface RunningMachine {
+  /** IPv4 address at which this host reaches it. Absent where it has none. */
+  readonly address?: string;
   /** Settles once when the machine's main process has ended and nothing of the machine runs any more. */
   readonly exited: Promise<MachineExit>;
   /** To the main process, e.g. `SIGTERM`. SIGKILL ends the machine at once. */

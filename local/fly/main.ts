@@ -58,8 +58,18 @@ async function main(): Promise<void> {
   process.stdout.write(`${JSON.stringify({ ready: true, url: fly.url, engine: fly.engine.name, lacks })}\n`);
 }
 
-async function openEngine({ engine, stateDir, gatewayDir, images }: MainOptions): Promise<Engine> {
+async function openEngine({
+  engine,
+  stateDir,
+  gatewayDir,
+  images,
+  dockerSocket,
+}: MainOptions): Promise<Engine> {
   if (engine === 'simulated') return createSimulatedEngine();
+  if (engine === 'docker') {
+    const { createDockerEngine } = await import('./docker/index.ts');
+    return createDockerEngine({ stateDir, socketPath: dockerSocket, log });
+  }
   const { createNamespacesEngine } = await import('./namespaces/index.ts');
   return createNamespacesEngine({
     stateDir: join(stateDir, 'engine'),

@@ -5,8 +5,10 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+const engines = ['namespaces', 'docker', 'simulated'] as const;
+
 export interface MainOptions {
-  engine: 'namespaces' | 'simulated';
+  engine: (typeof engines)[number];
   stateDir: string;
   port: number;
   token: string;
@@ -14,6 +16,8 @@ export interface MainOptions {
   gatewayDir?: string;
   /** Image reference to the folder that it is made of. */
   images: Record<string, string>;
+  /** Docker's Unix socket. */
+  dockerSocket?: string;
   rateLimits: boolean;
   /** End when stdin closes: whoever started this is gone. */
   tethered: boolean;
@@ -21,7 +25,8 @@ export interface MainOptions {
 
 export const usage = `Usage: FLY_API_TOKEN=… node local/fly/main.ts --state-dir DIR [options]
   --state-dir DIR     where machines are kept; one local Fly at a time
-  --engine NAME       namespaces (default) or simulated
+  --engine NAME       namespaces (default), docker or simulated
+  --docker-socket P   where the docker engine finds Docker; default /var/run/docker.sock
   --port N            default 0: any free port
   --gateway-dir DIR   folder bound into every machine: its way to the controller
   --image REF=DIR     an image that machines may be made of; repeatable
@@ -33,10 +38,8 @@ export function parseMainOptions(args: string[], env: Record<string, string | un
   const values = parseFlags(args);
   const token = env.FLY_API_TOKEN;
   if (!token) throw new UsageError('FLY_API_TOKEN is not set: it is the token that callers must show');
-  const engine = values.engine ?? 'namespaces';
-  if (engine !== 'namespaces' && engine !== 'simulated') {
-    throw new UsageError(`--engine: "${engine}" is not one of namespaces, simulated`);
-  }
+  const engine = engines.find((name) => name === (values.engine ?? 'namespaces'));
+  if (!engine) throw new UsageError(`--engine: "${values.engine}" is not one of ${engines.join(', ')}`);
   const stateDir = values['state-dir'];
   if (!stateDir) throw new UsageError('--state-dir is missing');
   const port = Number(values.port ?? 0);
@@ -49,6 +52,7 @@ export function parseMainOptions(args: string[], env: Record<string, string | un
     port,
     token,
     gatewayDir: values['gateway-dir'],
+    dockerSocket: values['docker-socket'],
     images: Object.fromEntries((values.image ?? []).map(parseImage)),
     rateLimits: !values['no-rate-limits'],
     tethered: values.tethered ?? false,
@@ -65,6 +69,7 @@ function parseFlags(args: string[]) {
         port: { type: 'string' },
         'gateway-dir': { type: 'string' },
         image: { type: 'string', multiple: true },
+        'docker-socket': { type: 'string' },
         'no-rate-limits': { type: 'boolean' },
         tethered: { type: 'boolean' },
       },

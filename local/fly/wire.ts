@@ -38,6 +38,8 @@ export interface MachineConfig {
   auto_destroy?: boolean;
   /** `timeout`: a Go duration such as `10s`, or a number of nanoseconds. */
   stop_config?: { signal?: string; timeout?: string | number };
+  /** `raw_value`: base64. `secret_name`: a secret that holds base64. `mode`: permission bits as a decimal number. */
+  files?: { guest_path: string; raw_value?: string; secret_name?: string; mode?: number }[];
   dns: Record<string, unknown>;
   services?: MachineService[];
   checks?: Record<string, MachineCheck>;
@@ -185,4 +187,6 @@ export interface IpAssignment {
   service_name: string;
   shared: boolean;
   created_at: string;
+  /** Of a `private_v6`: the network that its callers are on. Kept, never answered. */
+  network?: string;
 }

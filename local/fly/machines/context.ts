@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import type { Engine } from '../engine.ts';
+import type { Engine, MachineSpec } from '../engine.ts';
 import type { Faults } from '../faults.ts';
 import type { Ids } from '../ids.ts';
 import type { Log } from '../log.ts';
@@ -18,8 +18,8 @@ export interface MachineContext {
   save(record: MachineRecord, options?: { durable: boolean }): void;
   /** The machine is destroyed and was shown long enough. */
   forget(id: string): void;
-  /** Environment of its next boot. */
-  environment(record: MachineRecord): Record<string, string>;
+  /** What its next boot takes from its app. */
+  surroundings(record: MachineRecord): Pick<MachineSpec, 'env' | 'files' | 'network'>;
   /** Local Fly is ending: what happens to machines now is no longer theirs to react to. */
   isClosing(): boolean;
 }

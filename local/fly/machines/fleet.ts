@@ -11,7 +11,7 @@ import { newLease } from './lease.ts';
 import { Machine } from './machine.ts';
 import { newMachineRecord } from './newborn.ts';
 
-type Surroundings = Omit<MachineContext, 'save' | 'forget' | 'environment'>;
+type Surroundings = Omit<MachineContext, 'save' | 'forget' | 'surroundings'>;
 
 /** All machines of all apps. */
 export class Fleet {
@@ -25,7 +25,7 @@ export class Fleet {
       ...surroundings,
       save: (record, options) => records.save(record.id, record, options),
       forget: (id) => this.#forget(id),
-      environment: (record) => apps.environment(record),
+      surroundings: (record) => apps.surroundings(record),
     };
   }
 
@@ -59,7 +59,7 @@ export class Fleet {
     return machine;
   }
 
-  get engine(): Pick<Engine, 'name' | 'serves'> {
+  get engine(): Pick<Engine, 'name' | 'serves' | 'writesFiles'> {
     return this.#context.engine;
   }
 

@@ -6,7 +6,7 @@ import {
   type MachineExit,
   type RunningMachine,
 } from '../engine.ts';
-import { cmdOverride, execOverride } from '../rules/config.ts';
+import { bootOverride } from '../rules/config.ts';
 import { execTimedOut, notRunning, unsupported } from '../rules/errors.ts';
 import { type AfterExit, afterExit, exitEvent, type Intent, recentRestarts } from '../rules/exits.ts';
 import { suspendRefusal } from '../rules/states.ts';
@@ -184,7 +184,7 @@ export class Machine {
   }
 
   async #boot(source: 'user' | 'flyd', type: 'start' | 'restart' = 'start'): Promise<void> {
-    const { engine, faults, timings, environment } = this.#context;
+    const { engine, faults, timings, surroundings } = this.#context;
     const { record } = this;
     this.#intent = 'run';
     this.#oomKilled = false;
@@ -198,12 +198,12 @@ export class Machine {
         app: record.app,
         name: record.name,
         image: record.config.image,
-        env: environment(record),
-        exec: execOverride(record.config.init),
-        cmd: cmdOverride(record.config.init),
+        digest: record.image_ref.digest,
         services: record.config.services ?? [],
         checks: record.config.checks ?? {},
         guest: record.config.guest,
+        ...bootOverride(record.config.init),
+        ...surroundings(record),
       });
     } catch (error) {
       this.#booting = false;

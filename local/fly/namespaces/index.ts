@@ -65,6 +65,7 @@ export async function createNamespacesEngine(options: NamespacesEngineOptions): 
   return {
     name: 'namespaces',
     serves: false,
+    writesFiles: false,
     report: () => describeHost(host, hierarchies),
 
     async resolveImage(ref) {

@@ -8,11 +8,14 @@ import { appOf, paramsOf } from './request.ts';
 const config = { action: 'app.ip_assignments' } as const;
 const types = ['v4', 'shared_v4', 'v6', 'private_v6'];
 
-/** Kept and answered only: there is no proxy here that would listen on them. The addresses are of ranges for documentation. */
+/**
+ * Kept and answered: there is no proxy here that would listen on them. The addresses are of ranges for documentation. The docker engine
+ * gives a machine with a `private_v6` its `<app>.flycast` name on the network that the address is for.
+ */
 export function ipRoutes(server: FastifyInstance, core: Core): void {
   const path = '/v1/apps/:app/ip_assignments';
 
-  server.get(path, { config }, async (request) => ({ ips: appOf(core, request).ips }));
+  server.get(path, { config }, async (request) => ({ ips: appOf(core, request).ips.map(view) }));
 
   server.post(path, { config }, async (request) => {
     const body = bodyObject(request.body, 'main.assignIPRequest');
@@ -26,7 +29,9 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
       shared: type === 'shared_v4',
       created_at: new Date(core.clock.now()).toISOString(),
     };
-    core.apps.change(app, (record) => record.ips.push(assignment));
+    // Callers on the default network where none is named, not on the app's own (Fly docs, blueprints/warm-pool-user-machines).
+    const network = type === 'private_v6' ? (optionalString(body, 'network') ?? 'default') : undefined;
+    core.apps.change(app, (record) => record.ips.push({ ...assignment, network }));
     return assignment;
   });
 
@@ -39,6 +44,10 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
     });
     return reply.code(204).send();
   });
+}
+
+function view({ network: _callers, ...assignment }: IpAssignment): IpAssignment {
+  return assignment;
 }
 
 function inventAddress(type: string, hex: string): string {

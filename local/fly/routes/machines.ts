@@ -79,10 +79,10 @@ export function machineRoutes(server: FastifyInstance, core: Core): void {
 }
 
 /** What would silently do nothing is refused. */
-function refuseUnserved({ fleet }: Core, config: MachineConfig): void {
-  if (fleet.engine.serves) return;
-  for (const field of ['services', 'checks'] as const) {
-    if (Object.keys(config[field] ?? {}).length > 0)
-      throw unsupported(`config.${field} on the ${fleet.engine.name} engine`);
+function refuseUnserved({ fleet: { engine } }: Core, config: MachineConfig): void {
+  const can = { services: engine.serves, checks: engine.serves, files: engine.writesFiles };
+  for (const field of ['services', 'checks', 'files'] as const) {
+    if (!can[field] && Object.keys(config[field] ?? {}).length > 0)
+      throw unsupported(`config.${field} on the ${engine.name} engine`);
   }
 }

@@ -9,8 +9,8 @@ import { appOf, paramsOf } from './request.ts';
 const config = { action: 'app.network_policies' } as const;
 
 /**
- * Kept and answered, without further effect: a local machine has no network at all but its gateway, which is narrower than any
- * policy. Fly does not document the replies; ours are the policy itself and an array of them.
+ * As on Fly, a policy holds for what boots after it. Only the docker engine gives machines a network that could be narrowed; a machine
+ * of the others has none at all. Fly does not document the replies; ours are the policy itself and an array of them.
  */
 export function networkPolicyRoutes(server: FastifyInstance, core: Core): void {
   const path = '/v1/apps/:app/network_policies';

@@ -20,7 +20,6 @@ const maxStopTimeoutMs = 300_000;
 const notHere = [
   'cache_drive',
   'containers',
-  'files',
   'mounts',
   'processes',
   'schedule',
@@ -46,6 +45,7 @@ export function parseConfig(value: unknown): MachineConfig {
     restart: parseRestart(optionalObject(value, 'restart')),
     auto_destroy: optionalBoolean(value, 'auto_destroy'),
     stop_config: parseStopConfig(optionalObject(value, 'stop_config')),
+    files: parseFiles(value),
     dns: optionalObject(value, 'dns') ?? {},
     services: parseServices(value),
     checks: parseChecks(value),
@@ -75,16 +75,36 @@ function parseInit(init: JsonObject): MachineConfig['init'] {
   });
 }
 
-/** What boots instead of the image's own entry point: `exec` beats everything. */
-export function execOverride(init: MachineConfig['init']): string[] | undefined {
-  if (init.exec?.length) return init.exec;
-  if (init.entrypoint?.length) return [...init.entrypoint, ...(init.cmd ?? [])];
-  return undefined;
+/** What boots instead of the image's own entry point or command: `exec` beats everything, and an entry point the image's command. */
+export function bootOverride({ exec, entrypoint, cmd }: MachineConfig['init']): {
+  exec?: string[];
+  cmd?: string[];
+} {
+  if (exec?.length) return { exec };
+  if (entrypoint?.length) return { exec: [...entrypoint, ...(cmd ?? [])] };
+  return cmd?.length ? { cmd } : {};
 }
 
-/** What the image's own entry point is given instead of the image's own command. */
-export function cmdOverride(init: MachineConfig['init']): string[] | undefined {
-  return execOverride(init) === undefined && init.cmd?.length ? init.cmd : undefined;
+function parseFiles(config: JsonObject): MachineConfig['files'] {
+  const files = config.files ?? [];
+  if (!Array.isArray(files)) throw invalidArgument('config.files is not an array');
+  const parsed = files.map((file, index) => parseFile(file, `config.files[${index}]`));
+  return parsed.length > 0 ? parsed : undefined;
+}
+
+function parseFile(file: unknown, at: string) {
+  if (!isObject(file)) throw invalidArgument(`${at} is not an object`);
+  if (file.image_config) throw unsupported(`${at}.image_config`);
+  const guest_path = optionalString(file, 'guest_path');
+  if (!guest_path?.startsWith('/')) {
+    throw invalidArgument(`${at}.guest_path: ${JSON.stringify(guest_path)} is not an absolute path`);
+  }
+  const raw_value = optionalString(file, 'raw_value');
+  const secret_name = optionalString(file, 'secret_name');
+  if (raw_value !== undefined && secret_name) {
+    throw invalidArgument(`${at}: raw_value and secret_name exclude each other`);
+  }
+  return dropUndefined({ guest_path, raw_value, secret_name, mode: optionalInteger(file, 'mode') });
 }
 
 const memoryPerCpuMb = {

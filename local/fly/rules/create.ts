@@ -1,5 +1,5 @@
 import type { MachineConfig } from '../wire.ts';
-import { execOverride, parseConfig } from './config.ts';
+import { parseConfig } from './config.ts';
 import { invalidArgument } from './errors.ts';
 import { bodyObject, optionalBoolean, optionalInteger, optionalString } from './json.ts';
 
@@ -20,12 +20,10 @@ export interface MachineRequest {
 
 export function parseMachineRequest(body: unknown, goType: string): MachineRequest {
   const request = bodyObject(body, goType);
-  const config = parseConfig(request.config);
-  execOverride(config.init); // Refused now rather than at boot.
   return {
     name: parseName(optionalString(request, 'name')),
     region: optionalString(request, 'region'),
-    config,
+    config: parseConfig(request.config),
     skipLaunch: optionalBoolean(request, 'skip_launch') ?? false,
     cordoned: optionalBoolean(request, 'skip_service_registration') ?? false,
     skipSecrets: optionalBoolean(request, 'skip_secrets') ?? false,

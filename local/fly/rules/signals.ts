@@ -15,3 +15,13 @@ export function parseSignal(value: unknown, field: string, allowed: 'stop' | 'an
   if (name) return name;
   throw invalidArgument(`${field}: ${JSON.stringify(value)} is not one of ${names.join(', ')}`);
 }
+
+/** The signal that an exit code tells of in a shell's way, 128 + number; 0 for none. */
+export function signalNumberOf(exitCode: number): number {
+  const number = exitCode - 128;
+  return signalName(number) ? number : 0;
+}
+
+export function signalName(number: number): string | null {
+  return Object.entries(constants.signals).find(([, known]) => known === number)?.[0] ?? null;
+}

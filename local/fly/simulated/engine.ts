@@ -124,6 +124,7 @@ export function createSimulatedEngine(options: SimulatedOptions = {}): Simulated
   return {
     name: 'simulated',
     serves: true,
+    writesFiles: true,
     running,
     boots,
     discarded,
