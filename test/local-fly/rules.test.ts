@@ -1,17 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { splitCommand } from '../../local/fly/rules/commands.ts';
-import { parseConfig } from '../../local/fly/rules/config.ts';
+import { bootOverride, parseConfig } from '../../local/fly/rules/config.ts';
 import { parseConfigDuration, parseGoDuration, parseQueryDuration } from '../../local/fly/rules/durations.ts';
 import type { FlyError } from '../../local/fly/rules/errors.ts';
 import { afterExit } from '../../local/fly/rules/exits.ts';
 import { imageRef } from '../../local/fly/rules/images.ts';
+import { deniedBy } from '../../local/fly/rules/policies.ts';
 import { limitOf, take } from '../../local/fly/rules/rates.ts';
 import { placeInRegion } from '../../local/fly/rules/regions.ts';
 import { refusal, type Verb } from '../../local/fly/rules/states.ts';
 import { planStop } from '../../local/fly/rules/stops.ts';
 import { bareToken, tokenOfHeader } from '../../local/fly/rules/tokens.ts';
-import type { MachineState } from '../../local/fly/wire.ts';
+import type { MachineConfig, MachineState } from '../../local/fly/wire.ts';
 
 function failure(run: () => unknown): Pick<FlyError, 'status' | 'message'> {
   try {
@@ -107,6 +108,14 @@ describe('config', () => {
     [{ image, restart: { policy: 'never' } }, 400, 'config.restart.policy: "never"'],
     [{ image, stop_config: { timeout: '301s' } }, 400, 'config.stop_config.timeout: "301s"'],
     [{ image, stop_config: { signal: 'SIGPIPE' } }, 400, 'config.stop_config.signal: "SIGPIPE"'],
+    [{ image, files: {} }, 400, 'config.files is not an array'],
+    [{ image, files: [{ guest_path: 'a', raw_value: '' }] }, 400, 'config.files[0].guest_path: "a"'],
+    [
+      { image, files: [{ guest_path: '/a', raw_value: 'YQ==', secret_name: 'A' }] },
+      400,
+      'config.files[0]: raw_value',
+    ],
+    [{ image, files: [{ guest_path: '/a', image_config: 'x' }] }, 501, 'config.files[0].image_config'],
     [{ image, mounts: [{ volume: 'vol_1' }] }, 501, 'config.mounts'],
     [{ image, services: [{}] }, 400, 'config.services[0].internal_port: undefined'],
     [
@@ -236,4 +245,41 @@ test('both schemes of a token mean the same', () => {
     ['Bearer abc', 'FlyV1 fm2_a,fm2_b', 'Bearer FlyV1 abc', 'Basic abc', undefined].map(tokenOfHeader),
   ).toEqual(['abc', 'fm2_a,fm2_b', 'abc', null, null]);
   expect(bareToken('FlyV1 abc\n')).toBe('abc');
+});
+
+describe('what an image boots', () => {
+  test.each([
+    [{}, {}],
+    [{ exec: ['e'], entrypoint: ['p'], cmd: ['c'] }, { exec: ['e'] }],
+    [{ entrypoint: ['p'], cmd: ['c'] }, { exec: ['p', 'c'] }],
+    [{ entrypoint: ['p'] }, { exec: ['p'] }],
+    [{ cmd: ['c'] }, { cmd: ['c'] }],
+    [{ exec: [], entrypoint: [], cmd: [] }, {}],
+  ])('%j', (init, expected) => {
+    expect(bootOverride(init)).toEqual(expected);
+  });
+});
+
+describe('network policies', () => {
+  const config = { metadata: { role: 'web', tier: '1' } } as unknown as MachineConfig;
+  const rule = (direction: string) => ({ action: 'allow', direction, ports: [] });
+  const policy = (selector: Record<string, unknown>, ...directions: string[]) => ({
+    ...{ id: 'p', name: 'p', selector, rules: directions.map(rule) },
+  });
+  test.each([
+    ['none deny nothing', [], ''],
+    ['without rules deny nothing', [policy({ all: true })], ''],
+    ['deny the directions that they have rules for', [policy({ all: true }, 'egress')], 'egress'],
+    ['add up', [policy({ all: true }, 'egress'), policy({}, 'ingress')], 'ingress egress'],
+    ['hold for any listed machine', [policy({ machines: [{ id: 'b' }, { id: 'a' }] }, 'egress')], 'egress'],
+    ['do not hold for others', [policy({ machines: [{ id: 'b' }] }, 'egress')], ''],
+    ['hold where all metadata match', [policy({ metadata: { role: 'web', tier: '1' } }, 'egress')], 'egress'],
+    ['do not hold where one differs', [policy({ metadata: { role: 'web', tier: '2' } }, 'egress')], ''],
+    ['need all of a selector', [policy({ machines: [{ id: 'a' }], metadata: { role: 'x' } }, 'egress')], ''],
+  ])('%s', (_what, policies, denied) => {
+    expect(deniedBy(policies, { id: 'a', config })).toEqual({
+      deniesIngress: denied.includes('ingress'),
+      deniesEgress: denied.includes('egress'),
+    });
+  });
 });

@@ -1,4 +1,4 @@
-import { access, constants, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import Docker from 'dockerode';
 import { EngineError } from '../engine.ts';
 
@@ -44,6 +44,7 @@ export async function connectDocker(socketPath: string): Promise<DockerClient> {
     return { calls, streams, info: await calls.info() };
   } catch (error) {
     if (error instanceof EngineError) throw error;
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') throw denied(socketPath);
     throw unsupported(
       `Docker does not answer at ${socketPath} (${reasonOf(error)}). Is dockerd running?`,
       error,
@@ -74,9 +75,6 @@ async function checkSocket(path: string): Promise<void> {
     throw unsupported(`There is no Docker socket at ${path}. ${hint}`, kind);
   }
   if (!kind.isSocket()) throw unsupported(`${path} is no socket. ${hint}`);
-  await access(path, constants.R_OK | constants.W_OK).catch(() => {
-    throw denied(path);
-  });
 }
 
 const denied = (path: string) =>

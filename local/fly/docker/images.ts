@@ -6,6 +6,12 @@ import { type DockerClient, reasonOf, statusOf } from './client.ts';
 const RESOLVE_TIMEOUT_MS = 20_000;
 const PULL_TIMEOUT_MS = 10 * 60_000;
 
+const WORD = '[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*';
+/** Registry, path, tag and digest, as Docker reads them (distribution, reference). */
+const REFERENCE = new RegExp(
+  `^(?:[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[0-9]+)?/)?${WORD}(?:/${WORD})*(?::\\w[\\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$`,
+);
+
 /** Images as Docker and its registries know them. */
 export class Images {
   readonly #docker: DockerClient;
@@ -23,6 +29,8 @@ export class Images {
    * was built here and never pushed, is taken as well, by its own id.
    */
   async resolve(image: string): Promise<{ digest: string } | { error: string }> {
+    // It becomes part of a path of Docker's API.
+    if (!REFERENCE.test(image)) return { error: 'invalid reference format' };
     const pinned = digestOf(image);
     if (pinned && (await this.#local(image))) return { digest: pinned };
     try {
@@ -55,8 +63,8 @@ export class Images {
     try {
       return await this.#docker.calls.getImage(reference).inspect();
     } catch (error) {
-      if (statusOf(error) === undefined) throw error;
-      return undefined; // 404, or 400 for what is no reference at all: the registry's words are the better ones.
+      if (statusOf(error) !== 404) throw error;
+      return undefined;
     }
   }
 
