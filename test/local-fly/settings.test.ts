@@ -228,3 +228,58 @@ describe('limits and bad input', () => {
     expect(headers.get('fly-request-id')).toBeTruthy();
   });
 });
+
+describe('what a boot takes from the app', () => {
+  test('files, given or kept as a secret; without the secret there is no boot', async () => {
+    const bench = await startBench();
+    const files = [
+      { guest_path: '/a', raw_value: Buffer.from('one').toString('base64'), mode: 0o600 },
+      { guest_path: '/b', secret_name: 'FILE' },
+    ];
+    const id = await bench.createStarted({ config: { image: 'i', files, restart: { policy: 'no' } } });
+    const [event] = (await bench.call('GET', `${machines}/${id}/events`)).body;
+    expect([await bench.state(id), event.request.error]).toEqual([
+      'failed',
+      expect.stringContaining('"FILE"'),
+    ]);
+    await bench.call('POST', '/v1/apps/a1/secrets', {
+      values: { FILE: Buffer.from('two').toString('base64') },
+    });
+    await bench.call('POST', `${machines}/${id}/start`);
+    await bench.settle();
+    expect(bench.engine.running.get(id)!.spec.files).toEqual([
+      { path: '/a', content: Buffer.from('one'), mode: 0o600 },
+      { path: '/b', content: Buffer.from('two'), mode: undefined },
+    ]);
+    expect((await bench.call('GET', `${machines}/${id}`)).body.config.files).toEqual(files);
+  });
+
+  test('files are refused where the engine cannot write them', async () => {
+    const bench = await startBench();
+    Object.assign(bench.engine, { writesFiles: undefined });
+    await bench.call('POST', '/v1/apps', { name: 'a1' });
+    const files = [{ guest_path: '/a', raw_value: '' }];
+    const refused = await bench.call('POST', machines, { config: { image: 'i', files } });
+    expect([refused.status, refused.body.error]).toEqual([501, expect.stringContaining('config.files')]);
+  });
+
+  test('its network, what policies deny, and the networks that call it', async () => {
+    const bench = await startBench();
+    await bench.call('POST', '/v1/apps', { name: 'a1', network: 'net-1' });
+    const ips = '/v1/apps/a1/ip_assignments';
+    const given = await bench.call('POST', ips, { type: 'private_v6', network: 'callers' });
+    expect(given.body).not.toHaveProperty('network');
+    await bench.call('POST', ips, { type: 'private_v6' });
+    await bench.call('POST', ips, { type: 'v4', network: 'nobody' });
+    expect((await bench.call('GET', ips)).body.ips[0]).toEqual(given.body);
+    const rules = [{ action: 'allow', direction: 'ingress', ports: [] }];
+    const policy = await bench.call('POST', '/v1/apps/a1/network_policies', { name: 'p', rules });
+    const id = await bench.createStarted();
+    const network = { name: 'net-1', deniesEgress: false, flycast: ['callers', 'default'] };
+    expect(bench.engine.running.get(id)!.spec.network).toEqual({ ...network, deniesIngress: true });
+    await bench.call('DELETE', `/v1/apps/a1/network_policies/${policy.body.id}`);
+    await bench.call('POST', `${machines}/${id}/restart`);
+    await bench.settle();
+    expect(bench.engine.running.get(id)!.spec.network).toEqual({ ...network, deniesIngress: false });
+  });
+});
