@@ -114,7 +114,7 @@ export function newId(): string {
 
 export function specOf(wanted: Wanted & { image: string; digest: string }): MachineSpec {
   return {
-    ...{ id: newId(), app: 'app', name: 'machine', env: {}, files: [] },
+    ...{ id: newId(), app: 'app', name: 'machine', env: {}, files: [], services: [], checks: {} },
     ...wanted,
     guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 256, ...wanted.guest },
     network: { name: 'default', deniesIngress: false, deniesEgress: false, flycast: [], ...wanted.network },

@@ -1,0 +1,48 @@
+/**
+ * Prints what the program makes, under Pulumi's mocks: one JSON line for each resource, secrets as `[secret …]`. A process of its own,
+ * as Vitest rewrites `import()`, and then Pulumi can't serialize a provider. Settings: the variable `SETTINGS`, as JSON.
+ */
+import * as pulumi from '@pulumi/pulumi';
+
+/** Marks the wrapper in which a secret crosses to the engine. */
+const SECRET = '4dabf18193072939515e22adb298388d';
+
+function unwrap(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(unwrap);
+  if (typeof value !== 'object' || value === null) return value;
+  if (SECRET in value)
+    return `[secret ${JSON.stringify(unwrap((value as unknown as { value: unknown }).value))}]`;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unwrap(inner)]));
+}
+
+const settings = JSON.parse(process.env.SETTINGS!) as Record<string, string>;
+await pulumi.runtime.setMocks(
+  {
+    call: () => ({}),
+    newResource({ type, name, inputs }) {
+      const { __provider, ...rest } = inputs;
+      const made = { type: type.replace(/^pulumi-nodejs:dynamic\//, ''), name, inputs: unwrap(rest) };
+      process.stdout.write(`${JSON.stringify(made)}\n`);
+      const outputs = {
+        token: `FlyV1 token-of-${name}`,
+        value: 'random',
+        key: 'mvk_key',
+        address: '203.0.113.9',
+      };
+      const state = { ...rest, ...outputs, version: 3, machineId: 'm1', instanceId: 'i1' };
+      return { id: `${name}-id`, state };
+    },
+  },
+  'mobvibe',
+  'prod',
+);
+pulumi.runtime.setAllConfig(
+  settings,
+  Object.keys(settings).filter((key) => /(Key|DbUrl)$/.test(key)),
+);
+try {
+  await import('../../infra/index.ts');
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exitCode = 1;
+}

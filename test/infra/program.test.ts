@@ -1,0 +1,136 @@
+import { spawnSync } from 'node:child_process';
+import * as pulumi from '@pulumi/pulumi';
+import { describe, expect, test } from 'vitest';
+import { readStackConfig } from '../../infra/config.ts';
+
+interface Made {
+  type: string;
+  name: string;
+  inputs: Record<string, unknown>;
+}
+
+const digest = (letter: string) => `registry.fly.io/x@sha256:${letter.repeat(64)}`;
+
+const SETTINGS = {
+  flyOrg: 'acme',
+  supabaseUrl: 'https://abc.supabase.co',
+  supabaseServiceRoleKey: 'service-role',
+  supabaseDbUrl: 'postgresql://postgres:pass@db.abc.supabase.co:5432/postgres',
+  sandboxImageRef: digest('a'),
+  controllerImageRef: digest('b'),
+};
+
+function program(): Made[] {
+  const settings = Object.entries(SETTINGS).map(([key, value]) => [`mobvibe:${key}`, value]);
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['test/infra/print-graph.ts'], {
+    encoding: 'utf8',
+    env: { ...process.env, SETTINGS: JSON.stringify(Object.fromEntries(settings)) },
+    timeout: 60_000,
+  });
+  if (status !== 0) throw new Error(stderr);
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Made);
+}
+
+const made = program();
+const of = (type: string) => made.filter((one) => one.type === type);
+const one = (name: string) => made.find((resource) => resource.name === name)!.inputs;
+
+describe('what a stack is made of', () => {
+  test('no two resources share type and name', () => {
+    const keys = made.map(({ type, name }) => `${type} ${name}`);
+    expect(keys.length).toBeGreaterThan(20);
+    expect(new Set(keys).size).toBe(keys.length);
+  });
+
+  test('every app carries the stack in its name', () => {
+    expect(of('fly:App').map(({ inputs }) => inputs.name)).toEqual(
+      expect.arrayContaining(['mobvibe-prod-cell-1', 'mobvibe-prod-ctl', 'mobvibe-prod-egress']),
+    );
+  });
+
+  test('a cell is on a network of its own, has no public address, and its ways out are few', () => {
+    expect(one('cell-1')).toMatchObject({ network: 'mobvibe-prod-cell-1', org: 'acme' });
+    expect(of('fly:IpAddress').filter(({ inputs }) => inputs.app === 'mobvibe-prod-cell-1')).toEqual([]);
+    const rules = one('cell-1-policy').rules as { direction: string; ports: { port: number }[] }[];
+    const ports = (direction: string) =>
+      rules
+        .filter((rule) => rule.direction === direction)
+        .flatMap((rule) => rule.ports.map(({ port }) => port));
+    expect(ports('ingress')).toEqual([9]);
+    expect(ports('egress').sort()).toEqual([3128, 53, 53, 8081]);
+  });
+
+  test('only the controller has public addresses; what agents call is Flycast on the cells’ networks', () => {
+    const addresses = of('fly:IpAddress').map(({ inputs: { app, type, network } }) => [app, type, network]);
+    expect(addresses).toHaveLength(4);
+    expect(addresses).toEqual(
+      expect.arrayContaining([
+        ['mobvibe-prod-ctl', 'shared_v4', undefined],
+        ['mobvibe-prod-ctl', 'v6', undefined],
+        ['mobvibe-prod-ctl', 'private_v6', 'mobvibe-prod-cell-1'],
+        ['mobvibe-prod-egress', 'private_v6', 'mobvibe-prod-cell-1'],
+      ]),
+    );
+  });
+
+  test('machines run images by digest', () => {
+    const images = of('fly:Machine').map(({ inputs }) => (inputs.config as { image: string }).image);
+    expect(images).toEqual([digest('b'), digest('b')]);
+    expect(one('controller-1').config).toMatchObject({ env: { MOBVIBE_SANDBOX_IMAGE: digest('a') } });
+  });
+
+  test('the controller gets the token of the cells, never the organisation’s, and secrets stay wrapped', () => {
+    const values = { FLY_API_TOKEN: 'FlyV1 token-of-cell-1-token', MOBVIBE_AGENT_SECRET: 'random' };
+    expect(one('controller-secrets').values).toBe(
+      `[secret ${JSON.stringify({ ...values, SUPABASE_SERVICE_ROLE_KEY: 'service-role' })}]`,
+    );
+    const machines = JSON.stringify(of('fly:Machine'));
+    for (const secret of ['service-role', 'token-of', 'random']) expect(machines).not.toContain(secret);
+    // A secret among the variables makes a secret of them all.
+    expect(one('database-migrate').environment).toMatch(/^\[secret .*SUPABASE_DB_URL/);
+    expect(one('smoke').environment).toMatch(/^\[secret .*MOBVIBE_API_KEY/);
+  });
+
+  test('the egress proxy knows the storage alone', () => {
+    expect(one('egress-1').config).toMatchObject({ env: { MOBVIBE_EGRESS_ALLOW: 'abc.supabase.co:443' } });
+  });
+
+  test('a command line holds neither a secret nor a path of this computer', () => {
+    const commands = of('command:local:Command').map(({ inputs }) => [
+      inputs.create,
+      inputs.update,
+      inputs.delete,
+    ]);
+    expect(commands.flat().filter(Boolean).sort()).toEqual([
+      'node actions/drain.ts',
+      'node actions/migrate.ts',
+      'node actions/migrate.ts',
+      'node actions/reap.ts',
+      'node actions/smoke.ts',
+      'node actions/smoke.ts',
+    ]);
+  });
+});
+
+describe('a mistake in the settings names its key', () => {
+  test.each([
+    ['flyOrg', undefined, 'mobvibe:flyOrg is not set'],
+    ['flyOrg', 'My Org', 'mobvibe:flyOrg is "My Org"'],
+    ['region', 'Amsterdam', 'mobvibe:region is "Amsterdam"'],
+    ['supabaseUrl', 'abc.supabase.co', 'mobvibe:supabaseUrl is "abc.supabase.co"'],
+    ['supabaseServiceRoleKey', undefined, 'mobvibe:supabaseServiceRoleKey is not set'],
+    ['sandboxImageRef', 'registry.fly.io/x:latest', 'mobvibe:sandboxImageRef is "registry.fly.io/x:latest"'],
+    ['sandboxMemoryMb', '1000', 'mobvibe:sandboxMemoryMb is "1000"'],
+    ['cells', '2', 'mobvibe:cells is "2"'],
+    ['protect', 'yes', 'mobvibe:protect is "yes"'],
+    ['expiresAt', 'tomorrow', 'mobvibe:expiresAt is "tomorrow"'],
+    ['sandboxTarget', 'android', 'mobvibe:sandboxTarget is "android"'],
+  ])('%s: %s', (key, value, words) => {
+    const settings = Object.entries({ ...SETTINGS, [key]: value }).filter(([, set]) => set !== undefined);
+    pulumi.runtime.setAllConfig(Object.fromEntries(settings.map(([name, set]) => [`mobvibe:${name}`, set!])));
+    expect(() => readStackConfig(new pulumi.Config('mobvibe'))).toThrow(words);
+  });
+});
