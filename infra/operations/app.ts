@@ -53,8 +53,9 @@ export async function create(inputs: AppInputs): Promise<{ id: string; outs: App
 export async function read(id: string, props: AppOutputs): Promise<{ id?: string; props?: AppOutputs }> {
   const app = await unlessMissing(flyAt(props.endpoint).getApp(id));
   if (app === undefined) return {};
-  const isElsewhere = props.network !== undefined && app.network !== undefined;
-  return { id, props: { ...props, ...(isElsewhere && { network: app.network }) } };
+  // Without one asked for, whatever Fly calls the organisation's own is right.
+  const network = props.network && (app.network ?? props.network);
+  return { id, props: { ...props, ...(network && { network }) } };
 }
 
 /** Only where Fly is asked can change without another app. */
