@@ -12,6 +12,7 @@ import structMessages from 'google-protobuf/google/protobuf/struct_pb.js';
 
 const { Struct } = structMessages;
 const INFRA = fileURLToPath(new URL('../../infra', import.meta.url));
+const TETHER = new URL('../../local/stack/tether.ts', import.meta.url).href;
 const PRINTER = fileURLToPath(new URL('./print-providers.ts', import.meta.url));
 
 export type Props = Record<string, unknown>;
@@ -75,10 +76,11 @@ let printing: Promise<{ stdout: string }> | undefined;
 export async function startProviderProcess(environment: Record<string, string>): Promise<ProviderProcess> {
   printing ??= promisify(execFile)(process.execPath, [PRINTER], { maxBuffer: 10_000_000 });
   const script = createRequire(import.meta.url).resolve('@pulumi/pulumi/cmd/dynamic-provider');
-  const child = spawn(process.execPath, [script, '127.0.0.1:1'], {
+  // It ends by itself when we are gone, also after a start that failed.
+  const child = spawn(process.execPath, ['--import', TETHER, script, '127.0.0.1:1'], {
     cwd: INFRA,
     env: { PATH: process.env.PATH, ...environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
   const log: string[] = [];
   const answers: string[] = [];
