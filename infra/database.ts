@@ -32,7 +32,7 @@ export class Database extends pulumi.ComponentResource {
       action({ up: 'migrate', environment: { SUPABASE_DB_URL: args.dbUrl, MIGRATIONS_SHA256: sha256 } }),
       { parent: this, additionalSecretOutputs: ['stdout', 'stderr'] },
     );
-    this.apiKey = new ApiKey(
+    const made = new ApiKey(
       `${name}-api-key`,
       {
         supabaseUrl: args.supabaseUrl,
@@ -41,7 +41,8 @@ export class Database extends pulumi.ComponentResource {
         name: `made by pulumi for the stack ${args.stack}`,
       },
       { parent: this, dependsOn: [this.migrated] },
-    ).key;
+    );
+    this.apiKey = pulumi.secret(made.key);
     this.registerOutputs({ schemaVersion: this.schemaVersion });
   }
 }

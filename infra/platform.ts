@@ -51,7 +51,7 @@ export class Platform extends pulumi.ComponentResource {
       },
       own,
     );
-    const agentSecret = new RandomSecret('agent-secret', { bytes: 32 }, own).value;
+    const agentSecret = pulumi.secret(new RandomSecret('agent-secret', { bytes: 32 }, own).value);
     this.egress = new Egress(
       'egress',
       {

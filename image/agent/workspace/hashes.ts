@@ -67,18 +67,21 @@ async function read({ handle, stat }: OpenFile): Promise<Content> {
   if (stat.size <= SMALL_BYTES) return contentOf(readFileSync(handle.fd));
   const sum = createHash('sha256');
   let size = 0;
-  for await (const piece of pieces(handle)) {
+  for await (const piece of pieces(handle, stat.size)) {
     sum.update(piece);
     size += piece.length;
   }
   return { size, sha256: sum.digest('hex') };
 }
 
-/** The bytes of an open file from its beginning to wherever its end then is. A piece is only valid until the next one. */
-export async function* pieces(handle: FileHandle): AsyncGenerator<Buffer> {
+/**
+ * The first `size` bytes of an open file, or what there is of them: one that grows as fast as it is read would have no end. A
+ * piece is only valid until the next one.
+ */
+export async function* pieces(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
   const buffer = Buffer.allocUnsafe(PIECE_BYTES);
-  for (let at = 0; ; ) {
-    const { bytesRead } = await handle.read(buffer, 0, PIECE_BYTES, at);
+  for (let at = 0; at < size; ) {
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(PIECE_BYTES, size - at), at);
     if (bytesRead === 0) return;
     at += bytesRead;
     yield buffer.subarray(0, bytesRead);

@@ -180,9 +180,9 @@ export class Packer {
       } else {
         // The name of a blob, its hash, stands before its bytes: so they must stay the same from the hash to the end.
         const copy = join(dir, 'copy');
-        Object.assign(entry, await writeHashed(pieces(file.handle), copy));
+        Object.assign(entry, await writeHashed(pieces(file.handle, file.stat.size), copy));
         await using stable = await openFile(copy, copy, process.getuid!());
-        if (!isPacked()) await writer.add(entry.sha256, entry.size, pieces(stable.handle));
+        if (!isPacked()) await writer.add(entry.sha256, entry.size, pieces(stable.handle, stable.stat.size));
         await unlink(copy);
       }
     }
