@@ -143,6 +143,13 @@ describe('exec', () => {
     });
   });
 
+  test('with --json keeps the beginning of a flood, and says that there was more', async () => {
+    const flood = 'head -c 15000000 /dev/zero | tr "\\0" x';
+    const { code, stdout } = await run(['exec', 'demo', '--json', '--shell', '--', flood]);
+    const said = JSON.parse(String(stdout));
+    expect([code, said.stdout.length, said.truncated]).toEqual([0, 10 * 1024 * 1024, true]);
+  });
+
   test('whose reader goes away ends, and so does the command', async () => {
     const cli = start(['exec', 'demo', '--no-stdin', '--', 'yes']);
     cli.child.stdout!.once('data', () => cli.child.stdout!.destroy());

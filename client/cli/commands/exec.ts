@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { Kept } from '../../exec-outcome.ts';
 import type { ExecEnd, ExecHandle } from '../../index.ts';
 import { feed } from '../../stdin.ts';
 import { connect } from '../connection.ts';
@@ -15,7 +16,7 @@ Examples:
   $ tar c src | mobvibe exec demo -- tar x
 
 Exits with the command's own code; 128+n when signal n killed it, 124 when its deadline passed, 125 when it has no
-result (then a line that begins with "mobvibe:" says why).`;
+result (then a line that begins with "mobvibe:" says why). With --json the first 10 MiB of each stream are kept.`;
 
 interface Options {
   cwd?: string;
@@ -79,24 +80,22 @@ async function run(cli: Cli, sessionId: string, words: string[], options: Option
 
 async function follow(cli: Cli, handle: ExecHandle): Promise<void> {
   const { printer } = cli;
-  const kept = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
+  const kept = { stdout: new Kept(), stderr: new Kept() };
   const writers = { stdout: writerTo(cli.stdout), stderr: writerTo(cli.stderr) };
-  let truncated = false;
   const output = handle.output();
   let step = await output.next();
   for (; !step.done; step = await output.next()) {
     const chunk = step.value;
-    if ('lostTo' in chunk) {
-      truncated = true;
+    if (printer.json) kept[chunk.stream].add(chunk);
+    else if ('lostTo' in chunk)
       printer.note(
         `${chunk.lostTo - chunk.offset} bytes of ${chunk.stream} were written faster than they were read`,
       );
-    } else if (printer.json) kept[chunk.stream].push(chunk.data);
     else await writers[chunk.stream](chunk.data);
   }
   const end = step.value;
   cli.exitCode = exitCodeOfResult(end.result);
-  if (printer.json) printer.answer(summary(handle, end, kept, truncated), () => '');
+  if (printer.json) printer.answer(summary(handle, end, kept), () => '');
   else explain(cli, end);
 }
 
@@ -109,19 +108,14 @@ function explain({ printer }: Cli, { result, oomKilled }: ExecEnd): void {
   }
 }
 
-function summary(
-  handle: ExecHandle,
-  end: ExecEnd,
-  kept: Record<'stdout' | 'stderr', Buffer[]>,
-  truncated: boolean,
-) {
+function summary(handle: ExecHandle, end: ExecEnd, { stdout, stderr }: Record<'stdout' | 'stderr', Kept>) {
   return {
     id: handle.id,
-    stdout: Buffer.concat(kept.stdout).toString(),
-    stderr: Buffer.concat(kept.stderr).toString(),
+    stdout: String(stdout),
+    stderr: String(stderr),
     exit_code: end.result.kind === 'exited' ? end.result.code : null,
     result: end.result,
-    truncated,
+    truncated: stdout.truncated || stderr.truncated,
     duration_ms: end.durationMs,
     oom_killed: end.oomKilled,
   };
