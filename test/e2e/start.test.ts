@@ -83,7 +83,7 @@ test('a part that dies takes the rest along, and its name is told', async () => 
   expect(said.engine).toBe('namespaces');
   const { status } = await fetch(`${said.url}/healthz`);
   expect(status).toBe(200);
-  const egress = await childNamed(cli.child.pid!, 'local/egress/main.ts');
+  const egress = await childNamed(cli.child.pid!, 'egress/main.ts');
   process.kill(egress, 'SIGKILL');
   const { code, stderr } = await cli.ended;
   expect(code).toBe(1);
