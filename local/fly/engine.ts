@@ -80,6 +80,8 @@ export interface RunningMachine {
   exec(request: { command: string[]; stdin?: string; timeoutMs: number }): Promise<MachineExecResult>;
   /** The latest word of each of its checks that has run. Absent where the engine doesn't serve. */
   checks?(): CheckState[];
+  /** From now on machines of these networks, too, reach it as `<app>.flycast`: an address may be given after the boot. */
+  serveFlycast?(networks: string[]): Promise<void>;
   /** Absent where the engine can't. Suspending keeps memory. */
   suspend?(): Promise<void>;
   resume?(): Promise<void>;

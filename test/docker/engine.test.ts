@@ -142,6 +142,43 @@ describe('exec', () => {
   });
 });
 
+describe('checks', () => {
+  dockerTest(
+    'pass when the program answers, by TCP or HTTP, and tell what is wrong when it does not',
+    async () => {
+      const program = `
+      const http = require("http");
+      http.createServer((request, response) => {
+        response.statusCode = request.url === "/good" ? 200 : 503;
+        response.end();
+      }).listen(8080);`;
+      const http = (path: string) => ({ type: 'http' as const, port: 8080, path });
+      const checks = { good: http('/good'), bad: http('/'), tcp: { type: 'tcp' as const, port: 8080 } };
+      const closed = { closed: { type: 'tcp' as const, port: 9, interval: '200ms' } };
+      const machine = await stage.boot({
+        exec: ['/bin/node', '-e', program],
+        checks: { ...checks, ...closed },
+      });
+      const status = () =>
+        machine.checks!()
+          .map(({ name, status, output }) => `${name} ${status} ${output}`)
+          .sort();
+      await expect
+        .poll(status, { timeout: 20_000 })
+        .toEqual([
+          'bad critical 503 Service Unavailable',
+          expect.stringMatching(/^closed critical .*ECONNREFUSED/),
+          'good passing 200 OK',
+          'tcp passing Success',
+        ]);
+      const hidden = await stage.boot({ checks, network: { deniesEgress: true } });
+      expect(hidden.checks!().map(({ output }) => output)).toEqual(
+        Array(3).fill(expect.stringContaining('does not reach the machine')),
+      );
+    },
+  );
+});
+
 describe('the end', () => {
   dockerTest('by a signal that the program does not handle', async () => {
     const machine = await stage.boot({ exec: ['/bin/sleep', '600'] });

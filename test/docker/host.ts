@@ -49,7 +49,7 @@ export interface Stage {
   boot(wanted?: Wanted): Promise<Booted>;
 }
 
-export type Wanted = Partial<Omit<MachineSpec, 'guest' | 'network'>> & {
+export type Wanted = Partial<Omit<MachineSpec, 'guest' | 'network' | 'services'>> & {
   guest?: Partial<MachineSpec['guest']>;
   network?: Partial<MachineNetwork>;
 };

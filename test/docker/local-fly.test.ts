@@ -84,9 +84,9 @@ describe('the Machines API on containers', () => {
     await fly.call('POST', '/v1/apps/a1/network_policies', { name: 'closed', rules });
     await fly.call('POST', '/v1/apps/a1/secrets', { values: { KEY: Buffer.from('key').toString('base64') } });
     await fly.call('POST', '/v1/apps', { name: 'ctl' });
-    await fly.call('POST', '/v1/apps/ctl/ip_assignments', { type: 'private_v6', network: 'net-1' });
     const created = await fly.call('POST', '/v1/apps/ctl/machines', { config });
     expect((await fly.call('GET', `/v1/apps/ctl/machines/${created.body.id}/wait`)).status).toBe(200);
+    await fly.call('POST', '/v1/apps/ctl/ip_assignments', { type: 'private_v6', network: 'net-1' });
 
     const path = await fly.machine('all', {
       env: { A: '1' },

@@ -127,11 +127,23 @@ describe('a Flycast name', () => {
     const stranger = await stage.boot();
     expect(await stranger.call('controller.flycast', PORT)).toMatch(NO_SUCH_NAME);
 
-    // A new controller takes its place.
+    // A new controller takes its place; that it may be called is said only after it has booted.
     await controller.signal('SIGKILL');
     await controller.exited;
-    const next = await server(flycast);
+    const next = await server({ app: 'controller' });
+    expect(await before.call('controller.flycast', PORT, PATIENCE_MS)).toMatch(NO_SUCH_NAME);
+    await next.serveFlycast!([name]);
+    await next.serveFlycast!([name]);
     expect(await before.call('controller.flycast', PORT)).toBe(next.word);
+  });
+});
+
+describe('a Flycast name on its own network', () => {
+  dockerTest('is there for its neighbours', async () => {
+    const name = `n${newId()}`;
+    const target = await server({ app: 'web', network: { name, flycast: [name] } });
+    const peer = await stage.boot({ network: { name } });
+    expect(await peer.call('web.flycast', PORT)).toBe(target.word);
   });
 });
 

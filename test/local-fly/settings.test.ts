@@ -256,7 +256,7 @@ describe('what a boot takes from the app', () => {
 
   test('files are refused where the engine cannot write them', async () => {
     const bench = await startBench();
-    Object.assign(bench.engine, { writesFiles: undefined });
+    Object.assign(bench.engine, { writesFiles: false });
     await bench.call('POST', '/v1/apps', { name: 'a1' });
     const files = [{ guest_path: '/a', raw_value: '' }];
     const refused = await bench.call('POST', machines, { config: { image: 'i', files } });

@@ -12,6 +12,7 @@ import {
   type RunningMachine,
 } from '../engine.ts';
 import { signalName, signalNumberOf } from '../rules/signals.ts';
+import { Checks } from './checks.ts';
 import { type DockerClient, reasonOf, statusOf } from './client.ts';
 import { containerOptions } from './container.ts';
 import { execInContainer } from './exec.ts';
@@ -65,22 +66,24 @@ async function bootContainer(
   network: string,
 ): Promise<RunningMachine> {
   const own = parts.docker.calls.getContainer(container.id);
-  await parts.networks.serveFlycast(spec, container.id);
+  await parts.networks.serveFlycast(spec, spec.network.flycast, container.id);
   if (spec.files.length > 0) await own.putArchive(await archiveOf(spec.files), { path: '/' });
   await readConsole(parts, spec.id, container);
   await own.start();
   const { NetworkSettings } = await own.inspect();
   const address = spec.network.deniesEgress ? undefined : NetworkSettings.Networks[network]?.IPAddress;
-  return runningMachine(parts, spec.id, container, own, address || undefined);
+  return runningMachine(parts, spec, container, own, address || undefined);
 }
 
 function runningMachine(
   { docker, networks, random, log }: MachineParts,
-  id: string,
+  spec: MachineSpec,
   container: Docker.Container,
   own: Docker.Container,
   address: string | undefined,
 ): RunningMachine {
+  const { id } = spec;
+  const checks = new Checks(address, spec.checks);
   const asRunning = async (call: Promise<unknown>) => {
     await call.catch((cause) => {
       if (statusOf(cause) !== 404 && statusOf(cause) !== 409) throw cause;
@@ -90,6 +93,7 @@ function runningMachine(
   return {
     address,
     exited: untilExited(container, own).then(async (exit) => {
+      checks.end();
       networks.endFlycast(id);
       await removeContainer(docker.calls, container.id).catch((error) =>
         log(`The container of machine ${id} could not be removed: ${error}`, { machine: id }),
@@ -101,6 +105,8 @@ function runningMachine(
       const mark = Math.floor(random() * Number.MAX_SAFE_INTEGER).toString(36);
       return execInContainer(container, { ...request, mark });
     },
+    checks: () => checks.states(),
+    serveFlycast: (callers) => networks.serveFlycast(spec, callers, container.id),
     suspend: () => asRunning(own.pause()),
     resume: () => asRunning(own.unpause()),
   };

@@ -12,15 +12,22 @@ export interface Attachment {
 
 interface Flycast {
   app: string;
-  networks: string[];
+  /** Fly networks. */
+  callers: string[];
   container: string;
+  /** Docker networks that it is on as such. */
+  joined: Set<string>;
 }
+
+/** Within a Fly network, or out of it. */
+type Kind = 'inner' | 'outer';
 
 interface Known {
   /** Fly's name of the network that it is, or is a part of. */
   flyNetwork: string;
+  kind: Kind;
   members: Set<string>;
-  id: Promise<string>;
+  id: string;
 }
 
 /**
@@ -48,8 +55,9 @@ export class Networks {
   join(spec: MachineSpec): Promise<Attachment[]> {
     return this.#inTurn(async () => {
       const { network } = spec;
-      const scope = network.deniesIngress ? `${network.name}.${spec.id}` : network.name;
+      const scope = scopeOf(spec);
       const aliases = [`${spec.id}.vm.${spec.app}.internal`, `${spec.app}.internal`];
+      if (network.flycast.includes(scope)) aliases.push(`${spec.app}.flycast`);
       const attachments = [{ network: await this.#use(scope, network.name, spec.id, 'inner'), aliases }];
       if (!network.deniesEgress) {
         attachments.unshift({
@@ -57,20 +65,20 @@ export class Networks {
           aliases: [],
         });
       }
-      for (const called of network.flycast) await this.#use(called, called, spec.id, 'inner');
       return attachments;
     });
   }
 
-  /** The container, made but not started, joins the networks of its callers, and those that come later. */
-  serveFlycast(spec: MachineSpec, container: string): Promise<void> {
+  /** The machine's container answers on the networks of its callers from now on, and on those that come later. Safe to repeat. */
+  serveFlycast(spec: MachineSpec, callers: string[], container: string): Promise<void> {
+    const { id, app } = spec;
     return this.#inTurn(async () => {
-      const flycast = { app: spec.app, networks: spec.network.flycast, container };
-      if (flycast.networks.length === 0) return;
-      this.#flycast.set(spec.id, flycast);
-      for (const [name, { flyNetwork }] of this.#known) {
-        if (flycast.networks.includes(flyNetwork) && !name.endsWith('.out'))
-          await this.#connect(name, flycast);
+      const joined = this.#flycast.get(id)?.joined ?? new Set([this.#nameOf(scopeOf(spec))]);
+      const flycast = { app, callers, container, joined };
+      for (const caller of callers) await this.#use(caller, caller, id, 'inner');
+      this.#flycast.set(id, flycast);
+      for (const [name, { flyNetwork, kind }] of this.#known) {
+        if (kind === 'inner' && callers.includes(flyNetwork)) await this.#connect(name, flycast);
       }
     });
   }
@@ -85,23 +93,27 @@ export class Networks {
     return this.#inTurn(async () => {
       for (const [name, { members, id }] of this.#known) {
         if (!members.delete(machineId) || members.size > 0) continue;
-        await removeNetwork(this.#docker.calls, await id);
+        await removeNetwork(this.#docker.calls, id);
         this.#known.delete(name);
+        for (const { joined } of this.#flycast.values()) joined.delete(name);
       }
     });
   }
 
-  async #use(scope: string, flyNetwork: string, machineId: string, kind: 'inner' | 'outer'): Promise<string> {
-    const name = `${this.#ownership.prefix}-${scope}`;
+  #nameOf(scope: string): string {
+    return `${this.#ownership.prefix}-${scope}`;
+  }
+
+  async #use(scope: string, flyNetwork: string, machineId: string, kind: Kind): Promise<string> {
+    const name = this.#nameOf(scope);
     let known = this.#known.get(name);
     if (!known) {
-      const id = this.#create(name, flyNetwork, kind);
-      await id;
-      known = { flyNetwork, members: new Set(), id };
+      const id = await this.#create(name, flyNetwork, kind);
+      known = { flyNetwork, kind, members: new Set(), id };
       this.#known.set(name, known);
       if (kind === 'inner') {
         for (const flycast of this.#flycast.values()) {
-          if (flycast.networks.includes(flyNetwork)) await this.#connect(name, flycast);
+          if (flycast.callers.includes(flyNetwork)) await this.#connect(name, flycast);
         }
       }
     }
@@ -109,7 +121,7 @@ export class Networks {
     return name;
   }
 
-  async #create(name: string, flyNetwork: string, kind: 'inner' | 'outer'): Promise<string> {
+  async #create(name: string, flyNetwork: string, kind: Kind): Promise<string> {
     const Labels = { ...ownershipLabels(this.#ownership), [NETWORK]: flyNetwork };
     const plain = { Name: name, Driver: 'bridge', Labels };
     const { calls } = this.#docker;
@@ -130,11 +142,13 @@ export class Networks {
     }
   }
 
-  async #connect(name: string, { app, container }: Flycast): Promise<void> {
-    const network = this.#docker.calls.getNetwork(await this.#known.get(name)!.id);
+  async #connect(name: string, { app, container, joined }: Flycast): Promise<void> {
+    if (joined.has(name)) return;
+    const network = this.#docker.calls.getNetwork(this.#known.get(name)!.id);
     try {
       const EndpointConfig = { Aliases: [`${app}.flycast`] };
       await network.connect({ Container: container, EndpointConfig });
+      joined.add(name);
     } catch (error) {
       if (statusOf(error) !== 404) throw error; // The container has ended meanwhile.
     }
@@ -145,6 +159,11 @@ export class Networks {
     this.#changes = turn.catch(() => undefined);
     return turn;
   }
+}
+
+/** A network of its own for a machine that nobody of its Fly network may reach. A dot is in no name of Fly's. */
+function scopeOf({ id, network }: MachineSpec): string {
+  return network.deniesIngress ? `${network.name}.${id}` : network.name;
 }
 
 const SUBNET_ATTEMPTS = 50;

@@ -95,6 +95,11 @@ export class Machine {
     return (this.record.state === 'started' && this.#running?.checks?.()) || [];
   }
 
+  /** Its app was given an address, or it booted while that happened. */
+  async followFlycast(): Promise<void> {
+    await this.#running?.serveFlycast?.(this.#context.surroundings(this.record).network.flycast);
+  }
+
   async signal(name: string): Promise<void> {
     if (!this.#running) throw notRunning(this.record.state);
     await this.#running.signal(name);
@@ -213,6 +218,7 @@ export class Machine {
     this.#booting = false;
     const running = this.#running;
     void running.exited.then((exit) => this.#onExit(running, exit));
+    this.#goOn(this.followFlycast());
     const wanted = this.#wanted();
     if (wanted !== 'run')
       return this.#signalToEnd(running, wanted === 'destroy' ? { signal: 'SIGKILL' } : {});

@@ -32,6 +32,7 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
     // Callers on the default network where none is named, not on the app's own (Fly docs, blueprints/warm-pool-user-machines).
     const network = type === 'private_v6' ? (optionalString(body, 'network') ?? 'default') : undefined;
     core.apps.change(app, (record) => record.ips.push({ ...assignment, network }));
+    if (network) await Promise.all(core.fleet.ofApp(app.name).map((machine) => machine.followFlycast()));
     return assignment;
   });
 
