@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished } from 'vitest';
 import { MACHINE } from '../../local/fly/docker/ownership.ts';
-import { docker, dockerTest, newId, useEngine, useTestImage } from './host.ts';
+import { docker, dockerTest, GREEDY, newId, useEngine, useTestImage } from './host.ts';
 import { buildVariant } from './image.ts';
 
 const image = useTestImage();
@@ -93,7 +93,7 @@ describe('limits', () => {
   });
 
   dockerTest('a machine that wants more memory than it has is killed, and that is told', async () => {
-    const machine = await stage.boot({ exec: ['/bin/tail', '/dev/zero'] });
+    const machine = await stage.boot({ exec: GREEDY });
     expect(await machine.exited).toEqual({ exit_code: 137, signal: 'SIGKILL', oom_killed: true });
   });
 });

@@ -30,6 +30,12 @@ export function dockerTest(name: string, run: (context: TestContext) => Promise<
   });
 }
 
+/** Wants 600 MB and ends in peace where nothing keeps it from that. */
+export const GREEDY = [
+  ...['/bin/node', '-e'],
+  'const all = []; for (let i = 0; i < 60; i++) all.push(Buffer.alloc(10 << 20, 1)); setTimeout(() => process.exit(0), 1000)',
+];
+
 /** An image of its own for each test file, removed at the end. */
 export function useTestImage(): string {
   const tag = `mobvibe-test-${randomBytes(4).toString('hex')}:1`;

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, onTestFinished } from 'vitest';
 import { RUN } from '../../local/fly/docker/ownership.ts';
 import { removeLabelled } from '../../local/fly/docker/removal.ts';
-import { docker, dockerTest, ownedBy, useTestImage } from './host.ts';
+import { docker, dockerTest, GREEDY, ownedBy, useTestImage } from './host.ts';
 
 const main = fileURLToPath(new URL('../../local/fly/main.ts', import.meta.url));
 const token = 'fm2_test-token';
@@ -137,7 +137,7 @@ describe('the Machines API on containers', () => {
   dockerTest('a machine killed for memory says so in its exit event', async () => {
     const fly = await startLocalFly(await stateFolder());
     const path = await fly.machine('greedy', {
-      init: { exec: ['/bin/sh', '-c', 'sleep 1; exec tail /dev/zero'] },
+      init: { exec: GREEDY },
     });
     expect((await fly.call('GET', `${path}/wait?state=stopped&timeout=60`)).status).toBe(200);
     expect(await exitOf(fly, path)).toMatchObject({

@@ -3,6 +3,10 @@
  * removes what local Fly's run has left in Docker, and ends. Arguments: Docker's socket, the run's id.
  */
 import { once } from 'node:events';
+// Loaded now: when they are needed, the files may have been replaced by those of another version.
+import { dockerAt } from './client.ts';
+import { RUN } from './ownership.ts';
+import { removeLabelled } from './removal.ts';
 
 const [, , socketPath, run] = process.argv;
 /** Docker may still be making what local Fly asked for when it was killed. */
@@ -10,8 +14,4 @@ const EMPTY_LOOKS = 3;
 
 process.stdin.on('error', () => {});
 await once(process.stdin.resume(), 'close');
-// Loaded only now: until then this process is to cost next to nothing.
-const { dockerAt } = await import('./client.ts');
-const { RUN } = await import('./ownership.ts');
-const { removeLabelled } = await import('./removal.ts');
 await removeLabelled(dockerAt(socketPath!).calls, RUN, run!, { emptyLooks: EMPTY_LOOKS });
