@@ -6,6 +6,8 @@ import { required, script } from './script.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MIGRATE_TIMEOUT_MS = 300_000;
+/** Fetched by npx: with 135 MB it is as large as all our dependencies together, and only a deploy needs it. */
+const CLI = 'supabase@3.1.0';
 
 await script(async () => {
   const url = URL.parse(required('SUPABASE_DB_URL'));
@@ -18,9 +20,9 @@ await script(async () => {
   // Command lines can be read by everyone on this computer: the password goes by the environment.
   url.password = '';
   const { SUPABASE_DB_URL: _, ...env } = process.env;
-  const cli = spawn('supabase', ['db', 'push', '--yes', `--remote=${url.href}`], {
+  const cli = spawn('npx', ['--yes', CLI, 'db', 'push', '--yes', `--remote=${url.href}`], {
     cwd: ROOT,
-    env: { ...env, PGPASSWORD: password, PATH: `${ROOT}node_modules/.bin:${env.PATH}` },
+    env: { ...env, PGPASSWORD: password },
     stdio: ['ignore', 2, 2],
     timeout: MIGRATE_TIMEOUT_MS,
   });
