@@ -6,7 +6,6 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EngineError, type MachineExit } from '../engine.ts';
-import { signalName, signalNumberOf } from '../rules/signals.ts';
 import { exportText, ORDERS_FD, STATUS_FD } from './launch.ts';
 import { spawnTool } from './run.ts';
 import { RANGE_SIZE } from './uid-ranges.ts';
@@ -199,5 +198,6 @@ function childOf(pid: number): number | undefined {
 export function toExit(code: number | null, signal: NodeJS.Signals | null): Omit<MachineExit, 'oom_killed'> {
   if (signal) return { exit_code: 128 + constants.signals[signal], signal };
   const exit_code = code ?? 1;
-  return { exit_code, signal: signalName(signalNumberOf(exit_code)) };
+  const name = Object.entries(constants.signals).find(([, number]) => number === exit_code - 128)?.[0];
+  return { exit_code, signal: name ?? null };
 }
