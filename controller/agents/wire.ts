@@ -62,11 +62,11 @@ export type WorkspaceState =
 export interface ExecSpec {
   /** Run as it stands, or one string for `bash -c` (`sh -c` where there is no bash). */
   command: string[] | string;
-  /** Absolute, or relative to `/workspace`. Default `/workspace`. */
+  /** Absolute, or relative to `/workspace`; one that user code may enter. Default `/workspace`. */
   cwd?: string;
-  /** Added to the sandbox's own environment. */
+  /** Added to the sandbox's own environment, in which `SANDBOX_EXEC_ID` is the id of the exec. */
   env?: Record<string, string>;
-  /** The whole group gets SIGTERM then, and SIGKILL 5 s later. Default 300000. */
+  /** The whole group gets SIGTERM then, and SIGKILL 5 s later, as do those who left it and kept their environment. Default 300000. */
   timeout_ms?: number;
   /** Keep stdin open for `/stdin`. Default false: stdin is empty. It is a socket, which no program can open as `/dev/stdin`. */
   stdin?: boolean;

@@ -33,6 +33,16 @@ describe('what user code can reach', () => {
     expect(stdout).not.toMatch(/supabase|package\.json|secrets\.json/);
   });
 
+  test('not the sockets of the agent, from a working directory among them', async () => {
+    for (const cwd of ['/root/mobvibe', '/proc/1/root/root/mobvibe', '/var/lib/mobvibe']) {
+      const seen = await first.exec('ls', { cwd }).then(
+        ({ stdout }) => stdout,
+        ({ code }) => code,
+      );
+      expect(['cwd_not_found', '']).toContain(seen);
+    }
+  });
+
   test('not a way to become another user', async () => {
     const { stdout } = await first.exec(
       'id -u; grep -E "^(NoNewPrivs|CapEff|CapPrm|CapBnd)" /proc/self/status',

@@ -93,9 +93,9 @@ test('a gigabyte that nobody reads fills neither memory nor disk, and the gap is
 });
 
 test('a reader that follows slowly makes the process wait, and loses nothing', async () => {
-  const bytes = 160 * MIB;
+  const bytes = 128 * MIB;
   const stream = await rig.open('PUT', '/execs/slow?follow=1');
-  stream.end(JSON.stringify({ command: `head -c ${bytes} /dev/zero | tr '\\0' a` }));
+  stream.end(JSON.stringify({ command: `head -c ${bytes} /dev/zero` }));
   const written = async () => (await rig.request('GET', '/execs/slow')).json()?.stdout_bytes ?? 0;
   // Nothing is read yet: the process stands still once windows and spool are full.
   let before = -1;
@@ -126,7 +126,7 @@ test('a reader that follows slowly makes the process wait, and loses nothing', a
   });
   await new Promise((resolve) => stream.once('close', resolve));
   expect(got).toBe(bytes);
-  expect(sum.digest('hex')).toBe(createHash('sha256').update(Buffer.alloc(bytes, 'a')).digest('hex'));
+  expect(sum.digest('hex')).toBe(createHash('sha256').update(Buffer.alloc(bytes)).digest('hex'));
 });
 
 test('the spool is closed to everyone else', () => {
