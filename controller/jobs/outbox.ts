@@ -1,5 +1,5 @@
 import type { ExecProgress } from '../sessions/exec.ts';
-import type { OutputChunk } from '../store/index.ts';
+import { KEPT_OUTPUT_BYTES, type OutputChunk } from '../store/index.ts';
 
 /** Output waits so long at most before it is written, for more to join it. */
 const FLUSH_MS = 200;
@@ -26,6 +26,8 @@ export class Outbox {
   async add(event: ExecProgress): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     if (event.type !== 'stdout' && event.type !== 'stderr') return;
+    // A flood goes by as fast as it comes: what would be dropped there is not sent.
+    if (event.offset >= KEPT_OUTPUT_BYTES) return;
     const encoding = event.encoding ?? 'utf8';
     const last = this.#waiting.at(-1);
     // Two pieces of base64 can't simply be joined: each has its own padding.

@@ -19,6 +19,9 @@ export interface OutputChunk {
   encoding: 'utf8' | 'base64';
 }
 
+/** `job_append_output` keeps so much of each stream, from its beginning, and drops the rest. */
+export const KEPT_OUTPUT_BYTES = 4 * 1024 * 1024;
+
 export function jobStore(database: Database) {
   return {
     enqueueJob(job: NewJob) {

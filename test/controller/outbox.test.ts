@@ -20,6 +20,18 @@ describe('the outbox', () => {
     ]);
   });
 
+  it('sends nothing that lies behind what is kept', async () => {
+    const written: number[] = [];
+    const outbox = new Outbox(async ({ offset }) => void written.push(offset));
+    const most = 4 * 1024 * 1024;
+    for (const offset of [most - 1, most, most + 1, 1e9]) {
+      await outbox.add({ type: 'stdout', offset, data: 'AA==', encoding: 'base64' });
+    }
+    await outbox.add({ type: 'stderr', offset: 0, data: 'x' });
+    await outbox.flush();
+    expect(written).toEqual([most - 1, 0]);
+  });
+
   it('holds its writer back while a full row is written', async () => {
     const { promise: written, resolve } = Promise.withResolvers<void>();
     const outbox = new Outbox(() => written);
