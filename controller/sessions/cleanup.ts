@@ -99,7 +99,7 @@ export class Cleanup {
   async #carryOut(action: Action): Promise<unknown> {
     switch (action.type) {
       case 'drive':
-        // Not waited for: a worker has its own time.
+        // Not waited for: a worker has its own time, and reads the row anew.
         void this.#deps.drive(action.sandbox);
         return;
       case 'stop':

@@ -103,7 +103,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       ...deps,
       times: this.#times,
       busy: () => new Set(this.#workers.keys()),
-      drive: (row) => this.drive(row.name, row),
+      drive: (row) => this.drive(row.name),
       stop: (row, reason) => this.#beginStop(row.session_id, reason, 'lifecycle'),
       changed: (row) => this.#changed(row),
     });
@@ -121,7 +121,9 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     if (opened.opened) this.#changed(opened.sandbox);
     let { session } = opened;
     if (session.status === 'starting') {
-      const atRest = this.drive(opened.sandbox.name, opened.sandbox, session.settings);
+      // Only a row that was made for this very call can't have been moved on since.
+      const row = opened.opened ? opened.sandbox : undefined;
+      const atRest = this.drive(opened.sandbox.name, row, session.settings);
       if (waitMs !== 0) {
         await within(atRest, waitMs ?? startTimeoutMs + this.#times.waitSlackMs);
         session = await this.#deps.store.getSession(open.id);
@@ -170,7 +172,10 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     return collected.outcome(end);
   }
 
-  /** Carries the sandbox on from its row; joins the worker that is at it already. */
+  /**
+   * Carries the sandbox on from its row; joins the worker that is at it already. `row` spares the first read where nobody can have changed
+   * it: a worker that began with an older one would restore files over those that are in use.
+   */
   drive(name: string, row?: SandboxRow, settings?: SessionSettings): Promise<void> {
     const running = this.#workers.get(name);
     if (running !== undefined && !running.worker.ended) return running.done;

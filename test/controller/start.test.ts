@@ -195,6 +195,28 @@ describe('one session', () => {
     expect(await world.live(app)).toHaveLength(1);
   });
 
+  it('is not started again by whoever has read its row before it was ready', async () => {
+    const app = await world.app();
+    const { manager, store } = await world.controller(app, { env: { MOBVIBE_CLEANUP_INTERVAL_MS: '100' } });
+    await manager.createSandbox({ sessionId: 'late' });
+    const { inside } = world.running('s-late-1');
+    const { listLiveSandboxes, openSession } = store;
+    const before = { state: 'created' } as const;
+    let looks = 0;
+    store.listLiveSandboxes = async (of) => {
+      looks += 1;
+      return (await listLiveSandboxes(of)).map((row) => ({ ...row, ...before }));
+    };
+    store.openSession = async (open) => {
+      const opened = await openSession(open);
+      const session = { ...opened.session, status: 'starting' } as const;
+      return { ...opened, session, sandbox: { ...opened.sandbox, ...before } };
+    };
+    await manager.createSandbox({ sessionId: 'late' });
+    await world.until(() => looks >= 3);
+    expect(inside.requests.filter((request) => request === 'POST /workspace/restore')).toHaveLength(1);
+  });
+
   it('is a conflict with other settings', async () => {
     const { manager } = await world.controller(await world.app());
     await manager.createSandbox({ sessionId: 'twice' });
