@@ -97,9 +97,10 @@ export class SandboxWorker {
         else break;
       } catch (error) {
         next = null;
-        // Somebody else has moved the row on: read it again.
-        if (this.#signal.aborted || (error instanceof CodedError && error.code === 'fenced')) continue;
+        if (this.#signal.aborted) continue;
         failures += 1;
+        // Somebody else has moved the row on: read it again, though not for ever without a pause.
+        if (failures === 1 && error instanceof CodedError && error.code === 'fenced') continue;
         const failure = asFailure(error);
         // That we kept to a rate limit says nothing of why we had to call so often.
         if (failure.code !== 'fly_rate_limited') this.#lastFailure = failure;
