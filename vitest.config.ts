@@ -7,6 +7,7 @@ export default defineConfig({
     // Tests start real processes and a real Postgres: the limit only catches a hang, it is no measure of speed.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 50_000 } },
     pool: 'forks',
     maxWorkers: 2,
   },

@@ -44,7 +44,7 @@ describe('the clean-up', () => {
       await make('s-bare-1', {}),
     ];
     await world.controller(app, { env: OFTEN });
-    await world.until(async () => (await world.live(app)).length === spared.length, 10_000);
+    await world.until(async () => (await world.live(app)).length === spared.length);
     const left = (await world.live(app)).map(({ id }) => id).sort();
     expect(left).toEqual(spared.map(({ id }) => id).sort());
   });

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { World } from './world.ts';
+import { FLY_TOKEN, SECRET, World } from './world.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -31,6 +31,23 @@ describe('a session from open to stopped', () => {
       },
     });
     expect(machine!.config!.services).toBeUndefined();
+  });
+
+  it('carries no secret into the machine but the token of this one sandbox', async () => {
+    const app = await world.app();
+    const { manager } = await world.controller(app);
+    await manager.createSandbox({ sessionId: 'secrets' });
+    const [machine] = await world.live(app);
+    const { env } = machine!.config!;
+    expect(Object.keys(env!).sort()).toEqual([
+      'MOBVIBE_AGENT_DIAL_URL',
+      'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',
+      'MOBVIBE_AGENT_TOKEN',
+      'MOBVIBE_SANDBOX',
+    ]);
+    for (const secret of [SECRET, FLY_TOKEN, world.supabase.secretKey]) {
+      expect(JSON.stringify(machine)).not.toContain(secret);
+    }
   });
 
   it('keeps its files over a stop and a new machine', async () => {

@@ -17,7 +17,7 @@ import { type LocalSupabase, startLocalSupabase } from '../../local/supabase/ser
 import { FakeAgent, FakeMachine } from './fake-agent.ts';
 
 export const SECRET = 'a-secret-of-at-least-32-characters!';
-const FLY_TOKEN = 'local-token';
+export const FLY_TOKEN = 'local-token';
 /** Short enough for tests, long enough that two looks are two. */
 export const TIMES = {
   stopSaveMs: 1_500,
@@ -182,7 +182,7 @@ export class World {
   }
 
   /** Resolves when `look` says so, and fails with what it last threw. */
-  async until(look: () => unknown | Promise<unknown>, timeout = 15_000): Promise<void> {
-    await expect.poll(async () => await look(), { timeout, interval: 20 }).toBeTruthy();
+  async until(look: () => unknown | Promise<unknown>): Promise<void> {
+    await expect.poll(async () => await look(), { interval: 20 }).toBeTruthy();
   }
 }
