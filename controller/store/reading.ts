@@ -24,15 +24,14 @@ export function reading(database: Database) {
   const one = async <T>(what: string, call: Parameters<typeof rows>[1]): Promise<T | null> =>
     (await rows<T>(what, call))[0] ?? null;
 
+  const findSession = (id: string) =>
+    one<SessionRow>('session', database.from('coding_sessions').select('*').eq('id', id).limit(1));
+
   return {
-    findSession: (id: string) =>
-      one<SessionRow>('session', database.from('coding_sessions').select('*').eq('id', id).limit(1)),
+    findSession,
 
     async getSession(id: string): Promise<SessionRow> {
-      const found = await one<SessionRow>(
-        'session',
-        database.from('coding_sessions').select('*').eq('id', id).limit(1),
-      );
+      const found = await findSession(id);
       if (found === null) throw new CodedError('session_not_found', `There is no session "${id}"`);
       return found;
     },

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Store } from '../../controller/store/index.ts';
 import { TIMES, World } from './world.ts';
 
 let world: World;
@@ -72,20 +73,35 @@ describe('the clean-up', () => {
     expect(await world.store.getSession('unseen')).toMatchObject({ error: { code: 'machine_lost' } });
   });
 
-  it('ends when it is told to', async () => {
+  it('ends when it is told to, and begins again', async () => {
     const app = await world.app();
     let ahead = 0;
-    const { manager, lifecycle } = await world.controller(app, {
-      env: OFTEN,
-      clock: () => Date.now() + ahead,
-    });
+    const clock = () => Date.now() + ahead;
+    const { manager, lifecycle, store } = await world.controller(app, { env: OFTEN, clock });
     await manager.createSandbox({ sessionId: 'quiet' });
     await lifecycle.stopCleanup();
     ahead = 31 * 60_000;
+    const looks = countLooks(store);
+    // Another one's looks tell that there was time for some.
+    const other = countLooks((await world.controller(await world.app(), { env: OFTEN })).store);
+    await world.until(() => other() >= 5);
+    expect(looks()).toBe(0);
+    expect(await world.store.getSession('quiet')).toMatchObject({ status: 'ready' });
     lifecycle.startCleanup();
     await world.until(async () => (await world.store.getSession('quiet')).status === 'stopped');
   });
 });
+
+/** How often the clean-up has read the rows from now on. */
+function countLooks(store: Store): () => number {
+  let looks = 0;
+  const { listLiveSandboxes } = store;
+  store.listLiveSandboxes = (app) => {
+    looks += 1;
+    return listLiveSandboxes(app);
+  };
+  return () => looks;
+}
 
 describe('shutdown', () => {
   it('leaves sandboxes running, and the next controller has them', async () => {
