@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { createServer, request, type Server } from 'node:http';
+import { createServer, type IncomingMessage, request, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** Where a controller is to die: at its `call`-th request from now on, before or after that had its effect. */
+/** Where a controller is to die: at its n-th request from now on or the first that looks so, before or after that had its effect. */
 export interface CrashPoint {
-  call: number;
+  at: number | RegExp;
   when: 'before' | 'after';
 }
 
@@ -40,7 +40,7 @@ export class CrashProxy {
     const server = createServer((incoming, outgoing) => {
       if (this.diedAt !== undefined) return void incoming.destroy();
       this.#calls += 1;
-      const isLast = this.#calls === this.#point?.call;
+      const isLast = this.#isLast(incoming);
       if (isLast && this.#point?.when === 'before') return this.#crash(incoming);
       const forwarded = request(
         new URL(incoming.url!, upstream),
@@ -75,9 +75,18 @@ export class CrashProxy {
     }
   }
 
-  #crash(incoming: { method?: string; url?: string; destroy(): void }): void {
-    this.diedAt = `${incoming.method} ${incoming.url?.split('?')[0]}`;
+  #isLast(incoming: IncomingMessage): boolean {
+    const { at } = this.#point ?? {};
+    return at instanceof RegExp ? at.test(called(incoming)) : this.#calls === at;
+  }
+
+  #crash(incoming: IncomingMessage): void {
+    this.diedAt = called(incoming);
     for (const server of this.#servers) server.closeAllConnections();
     this.#tell();
   }
+}
+
+function called({ method, url }: IncomingMessage): string {
+  return `${method} ${url?.split('?')[0]}`;
 }
