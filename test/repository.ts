@@ -20,9 +20,9 @@ const FORBIDDEN: { from: RegExp; to: RegExp; types: boolean; why: string }[] = [
   },
   {
     from: /^image\//,
-    to: /^(?!image\/|controller\/agents\/wire\.ts)/,
+    to: /^(?!image\/|controller\/agents\/(wire|socket-stream|lane-stream)\.ts)/,
     types: true,
-    why: 'the agent shares the wire types only',
+    why: 'the agent shares only what is said on the wire and how',
   },
   { from: /^client\//, to: /^(?!client\/)/, types: false, why: 'client/ takes types only from elsewhere' },
   {

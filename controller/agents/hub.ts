@@ -5,9 +5,10 @@ import type { Duplex } from 'node:stream';
 import type { Logger } from 'pino';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { CodedError } from '../errors.ts';
-import { AgentLink, type PingTimes } from './link.ts';
+import { AgentLink, type PingTimes, type TakeLane } from './link.ts';
 import { socketStream } from './socket-stream.ts';
 import { verifyAgentToken } from './token.ts';
+import { LANE_HEADER, LANES_HEADER } from './wire.ts';
 
 export interface HubDeps {
   /** HMAC key of the agents' tokens. */
@@ -91,9 +92,10 @@ export class AgentHub extends EventEmitter<HubEvents> {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy());
     this.#admit(request).then(
-      ({ sandbox, incarnation }) => {
+      (caller) => {
+        if (caller.lane !== undefined) return caller.lane(request, socket, head);
         this.#upgrades.handleUpgrade(request, socket, head, (client) => {
-          void this.#welcome(client, sandbox, incarnation);
+          void this.#welcome(client, caller);
         });
       },
       (error: unknown) => {
@@ -116,7 +118,7 @@ export class AgentHub extends EventEmitter<HubEvents> {
     for (const link of this.#links.values()) link.close('the controller is shutting down');
   }
 
-  async #admit(request: IncomingMessage): Promise<{ sandbox: string; incarnation: number }> {
+  async #admit(request: IncomingMessage): Promise<Caller> {
     if (this.#closing) throw new Refusal(503, 'shutting down');
     if (request.method !== 'GET' || request.url?.split('?')[0] !== '/v1/agent')
       throw new Refusal(404, 'no such path');
@@ -125,13 +127,17 @@ export class AgentHub extends EventEmitter<HubEvents> {
     if (sandbox === undefined) throw new Refusal(401, 'no valid agent token');
     const incarnation = await this.#deps.liveIncarnation(sandbox);
     if (incarnation === null) throw new Refusal(403, `${sandbox} is not live`);
-    return { sandbox, incarnation };
+    const { [LANE_HEADER]: id, [LANES_HEADER]: lanes } = request.headers;
+    const lane = id === undefined ? undefined : this.#links.get(sandbox)?.takeLane(String(id));
+    if (id !== undefined && lane === undefined) throw new Refusal(404, 'no such lane');
+    return { sandbox, incarnation, hasLanes: lanes === '1', lane };
   }
 
-  async #welcome(client: WebSocket, sandbox: string, incarnation: number): Promise<void> {
+  async #welcome(client: WebSocket, { sandbox, incarnation, hasLanes }: Caller): Promise<void> {
     this.#handshakes.add(client);
     try {
-      const link = new AgentLink(sandbox, incarnation, await openSession(client), this.#deps.ping ?? PING);
+      const session = await openSession(client);
+      const link = new AgentLink(sandbox, incarnation, session, this.#deps.ping ?? PING, hasLanes);
       if (this.#closing) return link.close('the controller is shutting down');
       const older = this.#links.get(sandbox);
       this.#links.set(sandbox, link);
@@ -152,6 +158,15 @@ export class AgentHub extends EventEmitter<HubEvents> {
     this.#deps.log.info({ sandbox: link.sandbox, reason }, 'agent disconnected');
     this.emit('disconnect', link, reason);
   }
+}
+
+interface Caller {
+  sandbox: string;
+  incarnation: number;
+  /** The agent knows what a lane is. */
+  hasLanes: boolean;
+  /** It dials a lane and not its tunnel: who takes that. */
+  lane: TakeLane | undefined;
 }
 
 class Refusal extends Error {

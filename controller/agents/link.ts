@@ -1,22 +1,31 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
   constants,
   type OutgoingHttpHeaders,
 } from 'node:http2';
-import { pipeline, type Readable } from 'node:stream';
+import { type Duplex, finished, pipeline, Readable } from 'node:stream';
 import { CodedError } from '../errors.ts';
-import { AgentReply } from './reply.ts';
+import { laneAccepted, laneStream } from './lane-stream.ts';
+import { AgentReply, brokenOff } from './reply.ts';
+import { LANE_HEADER } from './wire.ts';
 
 export interface AgentRequest {
   method: string;
   path: string;
   headers?: Record<string, string>;
   body?: Readable | Uint8Array | string;
+  /** Offers a lane (see wire.ts): for a large body, which has to be a stream, or for an answer that may be large. */
+  lane?: boolean;
   /** Until the headers of the answer, and as long again for the body of a JSON answer; milliseconds. Default 30000. */
   timeoutMs?: number;
   signal?: AbortSignal;
 }
+
+/** Accepts the upgrade of a lane. */
+export type TakeLane = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 
@@ -27,13 +36,23 @@ export class AgentLink {
   /** Settles with the reason when the connection has ended. */
   readonly closed: Promise<string>;
   readonly #session: ClientHttp2Session;
+  readonly #hasLanes: boolean;
+  /** By id: the lanes that were offered and not dialed yet. */
+  readonly #offered = new Map<string, TakeLane>();
   readonly #stopPings: () => void;
   #reason: string | undefined;
 
-  constructor(sandbox: string, incarnation: number, session: ClientHttp2Session, ping: PingTimes) {
+  constructor(
+    sandbox: string,
+    incarnation: number,
+    session: ClientHttp2Session,
+    ping: PingTimes,
+    hasLanes = false,
+  ) {
     this.sandbox = sandbox;
     this.incarnation = incarnation;
     this.#session = session;
+    this.#hasLanes = hasLanes;
     this.#stopPings = keepPinging(session, ping, () => this.close('no answer to a ping'));
     this.closed = new Promise((resolve) => {
       session.once('close', () => {
@@ -60,18 +79,23 @@ export class AgentLink {
   async request(request: AgentRequest): Promise<AgentReply> {
     request.signal?.throwIfAborted();
     if (!this.connected) throw this.#unreachable();
+    const laneId = request.lane && this.#hasLanes ? randomUUID() : undefined;
     const headers: OutgoingHttpHeaders = {
       ...request.headers,
+      ...(laneId !== undefined && { [LANE_HEADER]: laneId }),
       [constants.HTTP2_HEADER_METHOD]: request.method,
       [constants.HTTP2_HEADER_PATH]: request.path,
     };
+    const { body } = request;
+    const laden = laneId !== undefined && body instanceof Readable ? body : undefined;
     let stream: ClientHttp2Stream;
     try {
-      stream = this.#session.request(headers, { endStream: request.body === undefined });
+      stream = this.#session.request(headers, { endStream: body === undefined || laden !== undefined });
     } catch (cause) {
       throw this.#unreachable(cause);
     }
     return new Promise((resolve, reject) => {
+      let lane: Duplex | undefined;
       const settle = () => {
         clearTimeout(timer);
         request.signal?.removeEventListener('abort', abandon);
@@ -94,7 +118,7 @@ export class AgentLink {
       const timer = setTimeout(() => fail(lost(request, `No answer within ${timeoutMs} ms`)), timeoutMs);
       stream.once('response', (answer) => {
         settle();
-        const reply = new AgentReply(stream, answer, timeoutMs);
+        const reply = new AgentReply(stream, answer, timeoutMs, lane);
         // From here on giving up means that the body breaks off.
         const give = () => reply.body.destroy(request.signal?.reason as Error);
         request.signal?.addEventListener('abort', give, { once: true });
@@ -104,8 +128,27 @@ export class AgentLink {
       stream.on('error', fail);
       stream.once('close', fail);
       request.signal?.addEventListener('abort', abandon, { once: true });
-      send(stream, request.body, fail);
+      if (laden === undefined) send(stream, body, fail);
+      // What becomes of the lane on its way is for the agent to say: it knows why, and answers.
+      else finished(laden, { writable: false }, (error) => error && fail(error));
+      if (laneId === undefined) return;
+      this.#offered.set(laneId, ({ headers }, socket, head) => {
+        socket.write(laneAccepted(String(headers['sec-websocket-key'])));
+        lane = laneStream({ socket, head, dialed: false, broken: brokenOff });
+        laden?.pipe(lane);
+      });
+      stream.once('close', () => {
+        this.#offered.delete(laneId);
+        if (!lane?.readableEnded) lane?.destroy(brokenOff());
+      });
     });
+  }
+
+  /** Who takes the lane that the agent dials, once; undefined where no request waits for it. */
+  takeLane(id: string): TakeLane | undefined {
+    const taker = this.#offered.get(id);
+    this.#offered.delete(id);
+    return taker;
   }
 
   /** Ends the connection at once; open requests fail with `agent_lost`. */

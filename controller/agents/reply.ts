@@ -4,9 +4,9 @@ import {
   type IncomingHttpHeaders,
   type IncomingHttpStatusHeader,
 } from 'node:http2';
-import { Readable } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { CodedError, ERRORS, type ErrorCode } from '../errors.ts';
-import type { AgentError } from './wire.ts';
+import { type AgentError, LANE_HEADER } from './wire.ts';
 
 /** An answer larger than this is no JSON of ours. */
 const MOST_JSON_BYTES = 16 * 1024 * 1024;
@@ -19,16 +19,23 @@ export class AgentReply {
   readonly body: Readable;
   readonly #timeoutMs: number;
 
-  /** `timeoutMs`: for the whole of a JSON answer, from its headers on. */
+  /** `timeoutMs`: for the whole of a JSON answer, from its headers on. `lane`: where the agent has dialed one for this request. */
   constructor(
     stream: ClientHttp2Stream,
     headers: IncomingHttpHeaders & IncomingHttpStatusHeader,
     timeoutMs: number,
+    lane?: Duplex,
   ) {
     this.status = headers[':status'] ?? 0;
     this.headers = headers;
-    this.body = new ReplyBody(stream);
+    this.body = lane !== undefined && LANE_HEADER in headers ? laneBody(stream, lane) : new ReplyBody(stream);
     this.#timeoutMs = timeoutMs;
+  }
+
+  /** Bytes of the body, where the agent announced it. */
+  get length(): number | undefined {
+    const text = this.headers[LANE_HEADER] ?? this.headers['content-length'];
+    return text === undefined ? undefined : Number(text);
   }
 
   async json<T>(): Promise<T> {
@@ -96,9 +103,9 @@ class ReplyBody extends Readable {
       ended = !stream.aborted && stream.rstCode === 0;
       if (ended) this.push(null);
     });
-    stream.on('error', (error) => this.destroy(lost(error)));
+    stream.on('error', (error) => this.destroy(brokenOff(error)));
     stream.once('close', () => {
-      if (!ended) this.destroy(lost());
+      if (!ended) this.destroy(brokenOff());
     });
     stream.pause();
   }
@@ -115,7 +122,17 @@ class ReplyBody extends Readable {
   }
 }
 
-function lost(cause?: Error): CodedError {
+/** The body is on the lane; its HTTP/2 stream has no bytes, and ends when the agent knows that all of them arrived. */
+function laneBody(stream: ClientHttp2Stream, lane: Duplex): Readable {
+  stream.on('error', (error) => lane.destroy(brokenOff(error)));
+  stream.resume();
+  lane.once('close', () => {
+    if (!lane.readableEnded) stream.close(constants.NGHTTP2_CANCEL);
+  });
+  return lane;
+}
+
+export function brokenOff(cause?: Error): CodedError {
   if (cause instanceof CodedError) return cause;
   return new CodedError('agent_lost', 'The connection to the agent broke before the answer was complete', {
     cause,

@@ -1,5 +1,5 @@
 /**
- * What controller and agent say to each other. Both import this file and it imports nothing.
+ * What controller and agent say to each other. Both import this file, `socket-stream.ts` and `lane-stream.ts`; this one imports nothing.
  *
  * The agent dials `MOBVIBE_AGENT_DIAL_URL` as a WebSocket with `Authorization: Bearer <agent token>` and serves HTTP/2 on that
  * socket; the controller is the HTTP/2 client. Errors are `application/json` `{ code, detail, field? }` with a code of
@@ -14,8 +14,8 @@
  * | `GET /execs/{id}/output?stdout=N&stderr=N` | → NDJSON stream of `ExecEvent` from these offsets, followed to the end |
  * | `POST /execs/{id}/stdin?offset=N&eof=1` | bytes → `{ received }`; bytes below what was received are dropped, a gap is 409 `stdin_conflict` |
  * | `POST /execs/{id}/signal` | `{ signal }` → 204; to the whole process group. Ended: 409 `exec_ended` |
- * | `GET /files?path=&offset=&length=` | → bytes; headers `x-mobvibe-stat`: JSON `FileStat` (URI-encoded) |
- * | `PUT /files?path=&mode=644` | bytes → `FileStat`; parents are made, replacement is atomic |
+ * | `GET /files?path=&offset=&length=` | → bytes, on the lane where one is offered and pays; headers `x-mobvibe-stat`: JSON `FileStat` (URI-encoded) |
+ * | `PUT /files?path=&mode=644` | bytes, on the lane where one is offered → `FileStat`; parents are made, replacement is atomic |
  * | `GET /files/stat?path=` | → `FileStat` (of a symlink itself) |
  * | `GET /files/list?path=&recursive=1` | → NDJSON of `FileStat`, sorted by path |
  * | `DELETE /files?path=&recursive=1` | → 204 |
@@ -23,7 +23,19 @@
  * | `POST /workspace/pack` | `PackRequest` → `PackResult`: walks, hashes and packs into a spool in the machine; uploads nothing |
  * | `POST /workspace/upload` | `UploadRequest` → 204 once every PUT was answered with 2xx |
  * | `POST /workspace/restore` | `RestoreRequest` → `RestoreResult`; safe to repeat with the same version |
+ *
+ * **Lanes.** HTTP/2 costs more than the bytes it carries, and a large file would delay all else on the socket. So a large body
+ * travels on a lane: a WebSocket of its own. The controller offers one by the header `x-mobvibe-lane: <id>` of a request; the
+ * agent dials the same URL with the same token and that same header. The body is binary messages and, at its end, an empty one;
+ * then the receiver closes the socket. An answer whose body is on the lane says so by `x-mobvibe-lane: <length>`. A lane lives no
+ * longer than the HTTP/2 stream of its request, which the agent ends after it. Lanes are offered only to an agent that said
+ * `x-mobvibe-lanes: 1` when it dialed.
  */
+
+export const LANE_HEADER = 'x-mobvibe-lane';
+export const LANES_HEADER = 'x-mobvibe-lanes';
+/** A shorter body is done before a lane is dialed. */
+export const LANE_FROM_BYTES = 1024 * 1024;
 
 /** Environment of the agent. */
 export interface AgentEnv {

@@ -67,6 +67,8 @@ export interface Agent {
 export interface AgentReply {
   status: number;
   headers: Record<string, string | string[] | number | undefined>;
+  /** Bytes of the body, where the agent announced it. */
+  length: number | undefined;
   body: Readable;
   /** The body as JSON; throws the agent's error as `CodedError` where the status is one. */
   expect<T>(): Promise<T>;

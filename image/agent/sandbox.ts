@@ -5,6 +5,7 @@ import { fileRoutes } from './files/routes.ts';
 import { Health } from './health.ts';
 import { Router } from './http/router.ts';
 import type { Settings } from './settings.ts';
+import { laneOpener } from './tunnel/lane.ts';
 import { openUserSide } from './user/open.ts';
 import { workspaceRoutes } from './workspace/routes.ts';
 import { Workspace } from './workspace/workspace.ts';
@@ -36,7 +37,7 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
     workspace: () => workspace.state,
     runningExecs: () => execs.running,
   });
-  const router = new Router();
+  const router = new Router(laneOpener(settings.dialUrl, settings.token));
   router.on('GET', '/health', async (call) => call.reply(200, await health.check()));
   execRoutes(router, execs);
   fileRoutes(router, tree, user.owner);

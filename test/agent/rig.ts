@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Duplex, PassThrough } from 'node:stream';
 import { WebSocketServer } from 'ws';
+import { socketStream } from '../../controller/agents/socket-stream.ts';
 import type { ExecEvent, ExecSpec } from '../../controller/agents/wire.ts';
-import { socketStream } from '../../image/agent/tunnel/socket-stream.ts';
 
 export const AGENT = new URL('../../image/agent/main.ts', import.meta.url).pathname;
 export const TOKEN = 's-test-1.0123456789abcdef';

@@ -6,6 +6,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { AgentLink } from '../../controller/agents/link.ts';
+import { LANE_FROM_BYTES } from '../../controller/agents/wire.ts';
 import type { ExecEvent, JobLogEvent } from '../../controller/api/schemas.ts';
 import { API_KEY, Harness } from './support/harness.ts';
 
@@ -17,7 +19,10 @@ beforeEach(async () => {
   harness = await Harness.start();
   await harness.fake.open('demo');
 });
-afterEach(() => harness.close());
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await harness.close();
+});
 
 const start = (id: string, spec: object, headers: Record<string, string> = {}) =>
   harness.fetch(`${EXECS}/${id}`, { method: 'PUT', body: JSON.stringify(spec), headers });
@@ -200,6 +205,21 @@ describe('files', () => {
       expect(stat).toMatchObject({ mode: 0o755, size: body.length, type: 'file' });
     },
   );
+
+  test('a lane is offered for what is or may be large', async () => {
+    const request = vi.spyOn(AgentLink.prototype, 'request');
+    const offered = () => request.mock.lastCall![0].lane;
+    await (await harness.fetch(at('a'), { method: 'PUT', body: 'small' })).text();
+    expect(offered()).toBe(false);
+    await (await harness.fetch(at('a'), { method: 'PUT', body: new Uint8Array(LANE_FROM_BYTES) })).text();
+    expect(offered()).toBe(true);
+    const unknown = open('PUT', at('a'), { 'transfer-encoding': 'chunked' });
+    unknown.end('small');
+    (await once(unknown, 'response'))[0].resume();
+    expect(offered()).toBe(true);
+    await (await harness.fetch(at('a'))).text();
+    expect(offered()).toBe(true);
+  });
 
   test('an upload that breaks off replaces nothing', async () => {
     await harness.fetch(at('a.txt'), { method: 'PUT', body: 'old' });

@@ -23,13 +23,17 @@ export function fileRoutes(app: Api, { manager }: ApiDeps, sendLines: StreamSend
     },
     async (request, reply) => {
       const path = withQuery('/files', request.query);
-      const { answer } = await askAgent(manager, reply, request.params.id, { method: 'GET', path });
+      const { answer } = await askAgent(manager, reply, request.params.id, {
+        method: 'GET',
+        path,
+        lane: true,
+      });
       const stat = answer.headers['x-mobvibe-stat'];
       if (stat !== undefined) reply.header('x-mobvibe-stat', stat);
       reply.type('application/octet-stream');
-      const length = Number(answer.headers['content-length']);
-      if (Number.isNaN(length)) return reply.send(answer.body);
-      return reply.header('content-length', length).send(ofLength(answer.body, length));
+      const { body, length } = answer;
+      if (length === undefined) return reply.send(body);
+      return reply.header('content-length', length).send(ofLength(body, length));
     },
   );
 

@@ -1,4 +1,4 @@
-import type { FileStat } from '../../agents/wire.ts';
+import { type FileStat, LANE_FROM_BYTES } from '../../agents/wire.ts';
 import { json } from '../answers.ts';
 import type { ApiDeps } from '../deps.ts';
 import { askAgentJson, UPLOAD_TIMEOUT_MS, withQuery } from '../proxy.ts';
@@ -28,6 +28,8 @@ export function uploadRoutes(app: Api, { manager }: ApiDeps): void {
         method: 'PUT',
         path: withQuery('/files', request.query),
         body: request.raw,
+        // Without a length it may be large.
+        lane: Number(request.headers['content-length'] ?? LANE_FROM_BYTES) >= LANE_FROM_BYTES,
         timeoutMs: UPLOAD_TIMEOUT_MS,
       });
       return body;

@@ -1,6 +1,9 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { Duplex } from 'node:stream';
+import { LANE_HEADER } from '../../../controller/agents/wire.ts';
 import { Fault, toFault } from '../fault.ts';
 import { log } from '../log.ts';
+import type { OpenLane } from '../tunnel/lane.ts';
 
 const NGHTTP2_NO_ERROR = 0;
 const NGHTTP2_INTERNAL_ERROR = 2;
@@ -15,14 +18,18 @@ export class Call {
   /** The part of the path that the route left open. */
   readonly id: string;
   readonly #announcedBytes: string | undefined;
+  readonly #laneId: string | undefined;
+  readonly #openLane: OpenLane;
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, target: Target) {
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, target: Target, openLane: OpenLane) {
     this.stream = stream;
     this.method = String(headers[':method']);
     this.path = target.path;
     this.query = target.query;
     this.id = target.id;
     this.#announcedBytes = headers['content-length'];
+    this.#laneId = headers[LANE_HEADER]?.toString();
+    this.#openLane = openLane;
   }
 
   /** A query parameter that counts bytes, e.g. `offset`. */
@@ -43,11 +50,17 @@ export class Call {
     return text !== null && text !== '0' && text !== 'false';
   }
 
+  /** Dials the lane that the caller offers; undefined where it offers none. */
+  async lane(): Promise<Duplex | undefined> {
+    return this.#laneId === undefined ? undefined : this.#openLane(this.#laneId, this.stream);
+  }
+
   /** The bytes of the body. Throws at their end when they are not all that the caller meant to send. */
   async *body(): AsyncGenerator<Buffer> {
     let bytes = 0;
     // Giving up on the body leaves the stream as it is, so that the error can still be answered.
-    for await (const part of this.stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    const parts = (await this.lane()) ?? this.stream.iterator({ destroyOnReturn: false });
+    for await (const part of parts as AsyncIterable<Buffer>) {
       bytes += part.length;
       yield part;
     }

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { Fault } from '../fault.ts';
+import type { OpenLane } from '../tunnel/lane.ts';
 import { Call } from './call.ts';
 
 export type Handler = (call: Call) => void | Promise<void>;
@@ -7,6 +8,11 @@ export type Handler = (call: Call) => void | Promise<void>;
 /** Routes by method and path; one segment of a path may be left open as `:id`. */
 export class Router {
   readonly #handlers = new Map<string, Handler>();
+  readonly #openLane: OpenLane;
+
+  constructor(openLane: OpenLane) {
+    this.#openLane = openLane;
+  }
 
   on(method: string, pattern: string, handler: Handler): this {
     this.#handlers.set(`${method} ${pattern}`, handler);
@@ -22,7 +28,7 @@ export class Router {
     const query = new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1));
     const method = String(headers[':method']);
     const { handler, id } = this.#find(method, path);
-    const call = new Call(stream, headers, { path, query, id });
+    const call = new Call(stream, headers, { path, query, id }, this.#openLane);
     if (handler === undefined) {
       call.fail(new Fault('route_not_found', `There is no ${method} ${path}`));
       return;

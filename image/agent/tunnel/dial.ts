@@ -1,4 +1,5 @@
 import WebSocket from 'ws';
+import { LANES_HEADER } from '../../../controller/agents/wire.ts';
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MAX_MESSAGE_BYTES = 64 << 20;
@@ -6,7 +7,7 @@ const MAX_MESSAGE_BYTES = 64 << 20;
 /** Dials the controller. Settles once the socket is open; an answer other than 101 is an error with its status. */
 export function dial(url: string, token: string): Promise<WebSocket> {
   const socket = new WebSocket(url, {
-    headers: { authorization: `Bearer ${token}` },
+    headers: { [LANES_HEADER]: '1', authorization: `Bearer ${token}` },
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     maxPayload: MAX_MESSAGE_BYTES,
     perMessageDeflate: false,

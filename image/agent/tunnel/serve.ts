@@ -1,8 +1,8 @@
 import http2 from 'node:http2';
 import type { WebSocket } from 'ws';
+import { socketStream } from '../../../controller/agents/socket-stream.ts';
 import type { Router } from '../http/router.ts';
 import { log, messageOf } from '../log.ts';
-import { socketStream } from './socket-stream.ts';
 
 const STREAM_WINDOW_BYTES = 16 << 20;
 const CONNECTION_WINDOW_BYTES = 64 << 20;
