@@ -16,6 +16,7 @@ import { buffer } from 'node:stream/consumers';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { AgentHub } from '../../../controller/agents/hub.ts';
+import { laneAccepted } from '../../../controller/agents/lane-stream.ts';
 import type { AgentLink } from '../../../controller/agents/link.ts';
 import { agentToken } from '../../../controller/agents/token.ts';
 import { LANE_HEADER } from '../../../controller/agents/wire.ts';
@@ -34,19 +35,19 @@ let close: () => void;
 /** The upgrades of lanes so far, and their sockets. */
 let lanes: { request: IncomingMessage; socket: Duplex }[];
 let path: string;
-/** Comes before the hub sees the upgrade of a lane. */
-let beforeLane: (request: IncomingMessage) => Promise<void>;
+/** Comes before the hub sees the upgrade of a lane, which it does not when this is false. */
+let beforeLane: (request: IncomingMessage, socket: Duplex) => Promise<boolean>;
 
 beforeEach(async () => {
   rig = await Rig.idle();
   lanes = [];
-  beforeLane = async () => {};
+  beforeLane = async () => true;
   hub = new AgentHub({ secret: SECRET, liveIncarnation: async () => 1, log: pino({ level: 'silent' }) });
   const server = createServer();
   server.on('upgrade', async (request, socket, head) => {
     if (LANE_HEADER in request.headers && request.headers.authorization?.includes(SANDBOX)) {
       lanes.push({ request, socket });
-      await beforeLane(request);
+      if (!(await beforeLane(request, socket))) return;
     }
     hub.handleUpgrade(request, socket, head);
   });
@@ -181,7 +182,27 @@ test('a source that breaks before its lane is dialed fails the request, and noth
   await until(() => readdirSync(rig.workspace).length === 0);
 });
 
-test('a lane is for the agent that it was offered to, once', async () => {
+test('the agent closes a lane when its request ends, even when nobody else does', async () => {
+  beforeLane = async ({ headers }, socket) => {
+    socket.write(laneAccepted(String(headers['sec-websocket-key'])));
+    return false;
+  };
+  const gone = new AbortController();
+  const body = new Readable({ read() {} });
+  const asked = link.request({
+    method: 'PUT',
+    path: '/files?path=a',
+    body,
+    lane: true,
+    signal: gone.signal,
+  });
+  await until(() => lanes.length === 1);
+  gone.abort(new Error('gone'));
+  await expect(asked).rejects.toThrow('gone');
+  await once(lanes[0]!.socket.resume(), 'end');
+});
+
+test('a lane is for the agent that it was offered to', async () => {
   const dial = async (sandbox: string, id: string): Promise<number | undefined> => {
     const headers = {
       connection: 'Upgrade',
@@ -200,13 +221,12 @@ test('a lane is for the agent that it was offered to, once', async () => {
   let foreign: number | undefined;
   beforeLane = async ({ headers }) => {
     foreign = await dial('s-other-1', String(headers[LANE_HEADER]));
+    return true;
   };
   writeFileSync(at('big'), BIG);
   const { body } = await get('path=big');
   expect(foreign).toBe(404);
   expect((await buffer(body)).equals(BIG)).toBe(true);
-  beforeLane = async () => {};
-  expect(await dial(SANDBOX, String(lanes[0]!.request.headers[LANE_HEADER]))).toBe(404);
 });
 
 function isBig(link: string): boolean {
