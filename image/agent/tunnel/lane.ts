@@ -41,7 +41,7 @@ function dialLane(dialUrl: string, token: string, id: string): Promise<Duplex> {
     const fail = (why: string) => reject(new Fault('internal', `A lane could not be opened: ${why}`));
     request.once('upgrade', (_response, socket, head) => {
       socket.setTimeout(0);
-      const broken = () => new Fault('invalid_request', 'The body was cut off');
+      const broken = () => new Fault('invalid_request', 'The request was cut off');
       resolve(laneStream({ socket, head, dialed: true, broken }));
     });
     request.once('response', ({ statusCode }) => {

@@ -154,7 +154,7 @@ describe('writing', () => {
 
   test.each([
     ['its source', (body: Readable) => body.destroy(new Error('the source broke')), 'The connection broke'],
-    ['the lane', () => lanes[0]!.socket.destroy(), 'The body was cut off'],
+    ['the lane', () => lanes[0]!.socket.destroy(), 'The request was cut off'],
     ['the tunnel', () => link.close('test'), 'The connection broke'],
   ])('leaves the old file when %s breaks', async (_what, cut, message) => {
     writeFileSync(at('file'), 'old');
