@@ -133,6 +133,7 @@ export class AgentLink {
       else finished(laden, { writable: false }, (error) => error && fail(error));
       if (laneId === undefined) return;
       this.#offered.set(laneId, ({ headers }, socket, head) => {
+        if (stream.destroyed) return void socket.destroy();
         socket.write(laneAccepted(String(headers['sec-websocket-key'])));
         lane = laneStream({ socket, head, dialed: false, broken: brokenOff });
         laden?.pipe(lane);
