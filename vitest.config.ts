@@ -9,6 +9,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     expect: { poll: { timeout: 50_000 } },
     pool: 'forks',
-    maxWorkers: 2,
+    // Most of their time they wait: three keep two cores busy.
+    maxWorkers: 3,
   },
 });
