@@ -154,26 +154,31 @@ export class Execs {
     });
   }
 
-  /** Throws when it can't be known: the sandbox that was asked to start it has been replaced. */
+  /** Throws when it can't be known: the sandbox that was asked to start it is no longer there. */
   async #wasStarted(path: string, sandboxBefore: number, deadline: Deadline): Promise<boolean> {
     const ask = { method: 'GET', repeatable: true, deadline } as const;
     try {
       await this.#transport.json({ ...ask, path });
       return true;
     } catch (error) {
-      if (!(error instanceof MobVibeError) || error.code !== 'exec_not_found') throw error;
+      const code = error instanceof MobVibeError ? error.code : undefined;
+      // No mistake of the caller's, who did not ask this.
+      if (code === 'session_not_open' || code === 'session_stopping') throw mayHaveRun();
+      if (code !== 'exec_not_found') throw error;
     }
     const session = await this.#transport.json<SessionInfo>({
       ...ask,
       path: `/v1/sessions/${this.#session.id}`,
     });
     if (session.incarnation === sandboxBefore) return false;
-    throw new MobVibeError(
-      'outcome_unknown',
-      'unknown',
-      'The connection broke while the command was being started, and the sandbox was replaced since: it may have run there',
-    );
+    throw mayHaveRun();
   }
+}
+
+function mayHaveRun(): MobVibeError {
+  const detail =
+    'The connection broke while the command was being started, and its sandbox is gone since: it may have run there';
+  return new MobVibeError('outcome_unknown', 'unknown', detail);
 }
 
 function specOf(command: string | string[], { cwd, env, timeoutMs = DEFAULT_EXEC_TIMEOUT_MS }: StartOptions) {

@@ -94,16 +94,22 @@ describe('a machine that goes', () => {
     expect(harness.fake.agent('demo').requests).toEqual([]);
   });
 
-  test('while a start is under way: it is not started again, the caller is told that it may have run', async () => {
-    cutter.cutNext('after-request', async () => {
-      await harness.fake.stop('demo');
-      await harness.fake.open('demo');
-    });
-    const error = await session.exec('echo hi').catch((reason) => reason);
-    expect(error).toBeInstanceOf(MobVibeError);
-    expect(error).toMatchObject({ code: 'outcome_unknown', kind: 'unknown' });
-    expect(harness.fake.agent('demo').requests.filter((line) => line.startsWith('PUT'))).toEqual([]);
-  });
+  test.each([
+    ['and is replaced', true],
+    ['and is not replaced', false],
+  ])(
+    'while a start is under way %s: it is not started again, the caller is told that it may have run',
+    async (_what, isReplaced) => {
+      cutter.cutNext('after-request', async () => {
+        await harness.fake.stop('demo');
+        if (isReplaced) await harness.fake.open('demo');
+      });
+      const error = await session.exec('echo hi').catch((reason) => reason);
+      expect(error).toBeInstanceOf(MobVibeError);
+      expect(error).toMatchObject({ code: 'outcome_unknown', kind: 'unknown' });
+      if (isReplaced) expect(harness.fake.agent('demo').requests.join()).not.toContain('PUT');
+    },
+  );
 });
 
 test('attach finds a running command by its id and reads from an offset', async () => {
