@@ -100,13 +100,16 @@ describe('a machine that goes', () => {
   ])(
     'while a start is under way %s: it is not started again, the caller is told that it may have run',
     async (_what, isReplaced) => {
+      const replaced = Promise.withResolvers<void>();
       cutter.cutNext('after-request', async () => {
         await harness.fake.stop('demo');
         if (isReplaced) await harness.fake.open('demo');
+        replaced.resolve();
       });
       const error = await session.exec('echo hi').catch((reason) => reason);
       expect(error).toBeInstanceOf(MobVibeError);
       expect(error).toMatchObject({ code: 'outcome_unknown', kind: 'unknown' });
+      await replaced.promise;
       if (isReplaced) expect(harness.fake.agent('demo').requests.join()).not.toContain('PUT');
     },
   );

@@ -55,8 +55,9 @@ export async function removeNetwork(docker: Docker, id: string): Promise<void> {
   const network = docker.getNetwork(id);
   try {
     const { Containers } = await network.inspect();
-    for (const Container of Object.keys(Containers ?? {})) {
-      await network.disconnect({ Container, Force: true }).catch(() => undefined); // The removal tells.
+    // By name: the endpoint of a container that is gone has no id that Docker would take.
+    for (const { Name } of Object.values(Containers ?? {})) {
+      await network.disconnect({ Container: Name, Force: true }).catch(() => undefined); // The removal tells.
     }
     await network.remove();
   } catch (error) {
