@@ -27,7 +27,10 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
     stateDir: settings.stateDir,
     sandbox: settings.sandbox,
     owner: user.owner,
-    proxyUrl: settings.egressProxyUrl,
+    proxy:
+      settings.egressProxyUrl === undefined
+        ? undefined
+        : { url: settings.egressProxyUrl, token: settings.token },
     now,
   });
   const health = new Health({

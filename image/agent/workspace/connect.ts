@@ -5,10 +5,18 @@ import tls from 'node:tls';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** A connection to the URL's host, through the CONNECT proxy where there is one: `unix:/socket` or `http://host:port`. */
+/** The way out of the machine: a CONNECT proxy. */
+export interface EgressProxy {
+  /** `unix:/socket` or `http://host:port`. */
+  url: string;
+  /** The agent's own: user code reaches the proxy too, but has nothing to show. */
+  token: string;
+}
+
+/** A connection to the URL's host, through the proxy where there is one. */
 export async function connect(
   url: URL,
-  proxyUrl: string | undefined,
+  proxy: EgressProxy | undefined,
   timeoutMs = CONNECT_TIMEOUT_MS,
 ): Promise<net.Socket> {
   const secure = url.protocol === 'https:';
@@ -16,9 +24,9 @@ export async function connect(
   const port = Number(url.port) || (secure ? 443 : 80);
   const signal = AbortSignal.timeout(timeoutMs);
   const socket =
-    proxyUrl === undefined
+    proxy === undefined
       ? await ready(net.connect({ host, port }), 'connect', signal)
-      : await tunnel(proxyUrl, url.hostname, port, signal);
+      : await tunnel(proxy, url.hostname, port, signal);
   if (!secure) return socket;
   const encrypted = tls.connect({ socket, servername: net.isIP(host) ? '' : host, host });
   return ready(encrypted, 'secureConnect', signal);
@@ -36,24 +44,32 @@ async function ready(socket: net.Socket, event: string, signal: AbortSignal): Pr
 }
 
 async function tunnel(
-  proxyUrl: string,
+  { url, token }: EgressProxy,
   host: string,
   port: number,
   signal: AbortSignal,
 ): Promise<net.Socket> {
-  const socketPath = /^unix:(?:\/\/)?(\/.+)$/.exec(proxyUrl)?.[1];
-  const proxy = socketPath === undefined ? new URL(proxyUrl) : undefined;
+  const socketPath = /^unix:(?:\/\/)?(\/.+)$/.exec(url)?.[1];
+  const address = socketPath === undefined ? new URL(url) : undefined;
   const request = http.request({
-    ...(proxy === undefined ? { socketPath } : { host: proxy.hostname, port: proxy.port || 80 }),
+    ...(address === undefined ? { socketPath } : { host: address.hostname, port: address.port || 80 }),
     method: 'CONNECT',
     path: `${host}:${port}`,
-    headers: { host: `${host}:${port}` },
+    headers: { host: `${host}:${port}`, 'proxy-authorization': `Bearer ${token}` },
     agent: false,
     signal,
   });
   request.end();
-  const [response, socket] = (await once(request, 'connect')) as [http.IncomingMessage, net.Socket];
-  if (response.statusCode === 200) return socket;
+  const [response, socket, head] = (await once(request, 'connect')) as [
+    http.IncomingMessage,
+    net.Socket,
+    Buffer,
+  ];
+  if (response.statusCode === 200) {
+    // What the other end said at once came with the proxy's answer.
+    if (head.length > 0) socket.unshift(head);
+    return socket;
+  }
   socket.destroy();
   throw new Error(`the egress proxy refused ${host}:${port} with ${response.statusCode}`);
 }

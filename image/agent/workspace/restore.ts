@@ -7,6 +7,7 @@ import { removeTree } from '../files/change.ts';
 import { OWN_NAME } from '../files/own.ts';
 import { messageOf } from '../log.ts';
 import type { Owner } from '../user/side.ts';
+import type { EgressProxy } from './connect.ts';
 import { decodeManifest } from './manifest.ts';
 import { Staging } from './staging.ts';
 import { get, twice } from './transfer.ts';
@@ -16,7 +17,7 @@ export interface RestoreParts {
   tree: Beneath;
   session: string;
   owner: Owner | undefined;
-  proxyUrl: string | undefined;
+  proxy: EgressProxy | undefined;
 }
 
 /** Brings a saved version into the workspace: built aside, checked to the last byte, then moved in. All or nothing. */
@@ -55,8 +56,8 @@ async function* fetchAll(
   }
 }
 
-function fetchObject(object: PackObject & { url: string }, { proxyUrl }: RestoreParts): Promise<Buffer> {
-  return twice(() => get(object.url, object, proxyUrl));
+function fetchObject(object: PackObject & { url: string }, { proxy }: RestoreParts): Promise<Buffer> {
+  return twice(() => get(object.url, object, proxy));
 }
 
 /** Moves what is in `from` into the workspace; what is there already is never replaced, and a failure moves all back. */

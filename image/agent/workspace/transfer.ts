@@ -3,7 +3,7 @@ import http from 'node:http';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { PackObject } from '../../../controller/agents/wire.ts';
-import { connect } from './connect.ts';
+import { connect, type EgressProxy } from './connect.ts';
 import { sha256 as sha256Of } from './hashes.ts';
 
 const IDLE_TIMEOUT_MS = 30_000;
@@ -32,9 +32,9 @@ export interface Body {
 }
 
 /** PUT of a whole object. An object that is there already has the same content, as its name is the hash of it. */
-export async function put(url: string, body: Body, proxyUrl: string | undefined): Promise<void> {
+export async function put(url: string, body: Body, proxy: EgressProxy | undefined): Promise<void> {
   const headers = { 'content-type': 'application/octet-stream', 'content-length': body.bytes };
-  const response = await send(url, 'PUT', headers, body, proxyUrl);
+  const response = await send(url, 'PUT', headers, body, proxy);
   try {
     if (isOk(response)) return;
     const error = await refusal(response);
@@ -48,10 +48,10 @@ export async function put(url: string, body: Body, proxyUrl: string | undefined)
 export async function get(
   url: string,
   { sha256, bytes }: PackObject,
-  proxyUrl: string | undefined,
+  proxy: EgressProxy | undefined,
 ): Promise<Buffer> {
   if (bytes > MAX_OBJECT_BYTES) throw new Error(`object ${sha256} has ${bytes} bytes`);
-  const response = await send(url, 'GET', {}, undefined, proxyUrl);
+  const response = await send(url, 'GET', {}, undefined, proxy);
   try {
     if (!isOk(response)) throw await refusal(response);
     const pieces: Buffer[] = [];
@@ -86,10 +86,10 @@ async function send(
   method: string,
   headers: http.OutgoingHttpHeaders,
   body: Body | undefined,
-  proxyUrl: string | undefined,
+  proxy: EgressProxy | undefined,
 ): Promise<http.IncomingMessage> {
   const url = new URL(address);
-  const socket = await connect(url, proxyUrl);
+  const socket = await connect(url, proxy);
   socket.setTimeout(IDLE_TIMEOUT_MS, () =>
     socket.destroy(new Error(`the storage was silent for ${IDLE_TIMEOUT_MS} ms`)),
   );

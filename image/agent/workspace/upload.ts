@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { PackObject, UploadRequest } from '../../../controller/agents/wire.ts';
 import { Fault } from '../fault.ts';
 import { messageOf } from '../log.ts';
+import type { EgressProxy } from './connect.ts';
 import type { PackSpool } from './pack.ts';
 import { put, twice } from './transfer.ts';
 import { inTurns } from './turns.ts';
@@ -13,7 +14,7 @@ const AT_ONCE = 3;
 export async function upload(
   spool: PackSpool,
   urls: UploadRequest['urls'],
-  proxyUrl: string | undefined,
+  proxy: EgressProxy | undefined,
 ): Promise<void> {
   const objects = [...spool.packs, spool.manifestObject];
   for (const { sha256 } of objects) {
@@ -25,7 +26,7 @@ export async function upload(
     const file = join(spool.dir, sha256);
     const body = { bytes, open: () => createReadStream(file, { highWaterMark: 256 << 10 }) };
     try {
-      await twice(() => put(urls[sha256]!, body, proxyUrl));
+      await twice(() => put(urls[sha256]!, body, proxy));
     } catch (error) {
       throw new Fault('save_failed', `${sha256} was not uploaded: ${messageOf(error)}`, { cause: error });
     }

@@ -11,6 +11,7 @@ import type {
 import { Fault } from '../fault.ts';
 import type { Beneath } from '../files/beneath.ts';
 import type { Owner } from '../user/side.ts';
+import type { EgressProxy } from './connect.ts';
 import type { Packer } from './pack.ts';
 
 export interface WorkspaceParts {
@@ -18,7 +19,7 @@ export interface WorkspaceParts {
   stateDir: string;
   sandbox: string;
   owner: Owner | undefined;
-  proxyUrl: string | undefined;
+  proxy: EgressProxy | undefined;
   now: () => number;
 }
 
@@ -51,7 +52,7 @@ export class Workspace {
   async upload({ pack_id, urls }: UploadRequest): Promise<void> {
     const spool = (await this.#packing()).spool(pack_id);
     const { upload } = await import('./upload.ts');
-    await upload(spool, urls, this.#parts.proxyUrl);
+    await upload(spool, urls, this.#parts.proxy);
   }
 
   /** Repeated with the same version it joins or does nothing; a failure leaves the workspace pristine. */
