@@ -19,8 +19,9 @@ export default class CountingReporter implements Reporter {
           );
         }
       }
-      // A file that could not even be loaded has no tests, yet it failed.
-      if (tests.length === 0 && !module.ok()) count.failed += 1;
+      // A file that could not be loaded, or a hook that failed: its tests were not run, and count as skipped alone.
+      count.failed += module.errors().length;
+      for (const suite of module.children.allSuites()) count.failed += suite.errors().length;
     }
     count.failed += errors.length;
     process.once('exit', () => {
