@@ -1,17 +1,12 @@
 import * as command from '@pulumi/command';
 import * as pulumi from '@pulumi/pulumi';
 import { action } from './action.ts';
-import { physicalName } from './names.ts';
+import { type Place, physicalName } from './names.ts';
 import { App } from './resources/app.ts';
 import { DeployToken } from './resources/deploy-token.ts';
 import { NetworkPolicy } from './resources/network-policy.ts';
 
-export interface CellsArgs {
-  /** Machines API. */
-  endpoint: string;
-  org: string;
-  project: string;
-  stack: string;
+export interface CellsArgs extends Place {
   /** How many. Sandboxes of one cell share its private network. */
   count: number;
   /** Ports of the controller and of the egress proxy: all that a sandbox may open a connection to. */
@@ -58,8 +53,9 @@ export class Cells extends pulumi.ComponentResource {
     this.registerOutputs({ cells: this.cells });
   }
 
-  #cell(name: string, number: number, { endpoint, org, ...args }: CellsArgs) {
-    const physical = physicalName(args.project, args.stack, `cell-${number}`);
+  #cell(name: string, number: number, args: CellsArgs) {
+    const { endpoint, org } = args;
+    const physical = physicalName(args, `cell-${number}`);
     const app = new App(
       name,
       { endpoint, org, name: physical, network: physical },

@@ -2,7 +2,7 @@ import * as pulumi from '@pulumi/pulumi';
 
 /**
  * What a stack is made of, read once from its configuration (`pulumi config set KEY VALUE`, `Pulumi.<stack>.yaml`). Every key has its
- * meaning, unit and default in `Pulumi.yaml`. A key with a bad value is a mistake that names the key, found before anything is changed.
+ * meaning, unit and default in docs/setup.md. A key with a bad value is a mistake that names the key, found before anything is changed.
  */
 export interface StackConfig {
   readonly org: string;
@@ -20,7 +20,7 @@ export interface StackConfig {
   readonly controller: ControllerConfig;
   readonly protect: boolean;
   readonly smoke: boolean;
-  /** RFC 3339; a preview that is older may be taken away by anyone's reaper. */
+  /** RFC 3339; handed on as an output. */
   readonly expiresAt: string | undefined;
 }
 
@@ -97,6 +97,12 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     }
     return number;
   };
+  /** More are made as soon as the controller can use them. */
+  const one = (key: string, why: string): number => {
+    const value = config.get(key) ?? '1';
+    if (value !== '1') throw mistake(key, `1, as ${why}`, value);
+    return 1;
+  };
   const flag = (key: string, fallback: boolean): boolean => {
     const value = config.get(key) ?? String(fallback);
     if (value !== 'true' && value !== 'false') throw mistake(key, 'true or false', value);
@@ -153,14 +159,12 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
       serviceRoleKey: secret('supabaseServiceRoleKey', 'the service role key of the Supabase project'),
       dbUrl: secret('supabaseDbUrl', 'the connection string of its database, direct or in session mode'),
     },
-    // One controller works for one cell so far.
-    cells: integer('cells', 1, 1, 1),
+    cells: one('cells', 'a controller works for one cell so far'),
     tokenExpiry: text('tokenExpiry', /^[1-9][0-9]*h$/, 'whole hours such as 2160h', '2160h'),
     tokenRotation: text('tokenRotation', /^.*$/, 'any text', ''),
     sandbox,
     controller: {
-      // Agents and callers must reach the one controller that works for their cell.
-      machines: integer('controllerMachines', 1, 1, 1),
+      machines: one('controllerMachines', 'agents and callers must reach the controller of their cell'),
       cpus: integer('controllerCpus', 1, 8, 1),
       memoryMb: integer('controllerMemoryMb', 256, 16_384, 512, 256),
       public: flag('public', true),

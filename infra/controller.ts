@@ -3,20 +3,16 @@ import * as pulumi from '@pulumi/pulumi';
 import { action } from './action.ts';
 import type { Cell } from './cells.ts';
 import type { ControllerConfig, SandboxConfig } from './config.ts';
-import { flycast } from './egress.ts';
-import { physicalName } from './names.ts';
+import { flycast } from './flycast.ts';
+import { type Place, physicalName } from './names.ts';
 import { App } from './resources/app.ts';
 import { IpAddress } from './resources/ip-address.ts';
 import { Machine, type MachineArgs } from './resources/machine.ts';
 import { Secrets } from './resources/secrets.ts';
 
-export interface ControllerArgs {
-  endpoint: string;
+export interface ControllerArgs extends Place {
   /** The Machines API as the controller reaches it. */
   endpointInside: string;
-  org: string;
-  project: string;
-  stack: string;
   region: string;
   /** By digest. */
   image: pulumi.Input<string>;
@@ -53,7 +49,7 @@ export class Controller extends pulumi.ComponentResource {
     const { endpoint, org } = args;
     const app = new App(
       name,
-      { endpoint, org, name: physicalName(args.project, args.stack, 'ctl') },
+      { endpoint, org, name: physicalName(args, 'ctl') },
       { parent: this, protect: args.protect },
     );
     const addresses = args.settings.public ? this.#publicAddresses(name, endpoint, app) : [];

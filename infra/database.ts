@@ -30,7 +30,7 @@ export class Database extends pulumi.ComponentResource {
       `${name}-migrate`,
       // The hash is not read: a new file changes it, and a changed environment is an update.
       action({ up: 'migrate', environment: { SUPABASE_DB_URL: args.dbUrl, MIGRATIONS_SHA256: sha256 } }),
-      { parent: this, additionalSecretOutputs: ['stdout', 'stderr'] },
+      { parent: this },
     );
     const made = new ApiKey(
       `${name}-api-key`,

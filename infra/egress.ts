@@ -1,16 +1,12 @@
 import * as pulumi from '@pulumi/pulumi';
 import type { Cell } from './cells.ts';
-import { physicalName } from './names.ts';
+import { flycast } from './flycast.ts';
+import { type Place, physicalName } from './names.ts';
 import { App } from './resources/app.ts';
-import { IpAddress } from './resources/ip-address.ts';
 import { Machine } from './resources/machine.ts';
 import { Secrets } from './resources/secrets.ts';
 
-export interface EgressArgs {
-  endpoint: string;
-  org: string;
-  project: string;
-  stack: string;
+export interface EgressArgs extends Place {
   region: string;
   /** Of the controller, by digest: the proxy is its second entry point. */
   image: pulumi.Input<string>;
@@ -35,7 +31,7 @@ export class Egress extends pulumi.ComponentResource {
     const { endpoint, org, region } = args;
     const app = new App(
       name,
-      { endpoint, org, name: physicalName(args.project, args.stack, 'egress') },
+      { endpoint, org, name: physicalName(args, 'egress') },
       { parent: this, protect: args.protect },
     );
     flycast(name, this, { endpoint, app, cells: args.cells });
@@ -71,20 +67,4 @@ export class Egress extends pulumi.ComponentResource {
     this.url = pulumi.interpolate`http://${app.name}.flycast:${EGRESS_PORT}`;
     this.registerOutputs({ url: this.url });
   }
-}
-
-/** A private address of the app on the network of each cell: so the cells' machines reach it, and nobody else does. */
-export function flycast(
-  name: string,
-  parent: pulumi.Resource,
-  { endpoint, app, cells }: { endpoint: string; app: App; cells: Cell[] },
-): IpAddress[] {
-  return cells.map(
-    ({ network }, index) =>
-      new IpAddress(
-        `${name}-flycast-${index + 1}`,
-        { endpoint, app: app.name, type: 'private_v6', network },
-        { parent, deletedWith: app },
-      ),
-  );
 }

@@ -3,20 +3,17 @@ import * as docker from '@pulumi/docker';
 import * as pulumi from '@pulumi/pulumi';
 import { writeControllerContext, writeSandboxContext } from '../image/bundle.ts';
 import type { ImagesConfig } from './config.ts';
-import { physicalName } from './names.ts';
+import { type Place, physicalName } from './names.ts';
 import { App } from './resources/app.ts';
 
-export interface ImagesArgs {
-  endpoint: string;
-  org: string;
-  project: string;
-  stack: string;
+export interface ImagesArgs extends Place {
   /** Host of the registry; whoever runs Docker is logged in there (`fly auth docker`), so no password is in the state. */
   registry: string;
   config: ImagesConfig;
 }
 
-const BUILD = new URL('../.mobvibe/build/', import.meta.url);
+/** From the program's folder, where the engine starts its providers: a path of this computer would be a change on the next one. */
+const BUILD = '../.mobvibe/build';
 /** What Fly's machines are. */
 const PLATFORM = 'linux/amd64';
 
@@ -49,8 +46,9 @@ export class Images extends pulumi.ComponentResource {
     this.registerOutputs({ sandbox: this.sandbox, controller: this.controller });
   }
 
-  #repository(name: string, { endpoint, org, project, stack }: ImagesArgs): App {
-    return new App(name, { endpoint, org, name: physicalName(project, stack, 'img') }, { parent: this });
+  #repository(name: string, args: ImagesArgs): App {
+    const { endpoint, org } = args;
+    return new App(name, { endpoint, org, name: physicalName(args, 'img') }, { parent: this });
   }
 
   #build(name: string, app: App, { registry }: ImagesArgs, build: docker.types.input.DockerBuild) {
@@ -68,7 +66,7 @@ export class Images extends pulumi.ComponentResource {
 
 /** The folder that Docker is given, made anew: the same sources make the same bytes, and then nothing is built. */
 function context(name: string, write: (dir: string) => void): string {
-  const dir = fileURLToPath(new URL(name, BUILD));
-  write(dir);
-  return dir;
+  const path = `${BUILD}/${name}`;
+  write(fileURLToPath(new URL(path, import.meta.url)));
+  return path;
 }

@@ -1,4 +1,4 @@
-/** The Pulumi program of a stack: `pulumi up`. What it makes is in `platform.ts`, what can be set in `Pulumi.yaml`. */
+/** The Pulumi program of a stack: `pulumi up`. What it makes is in `platform.ts`, what can be set in docs/setup.md. */
 import * as pulumi from '@pulumi/pulumi';
 import { readStackConfig } from './config.ts';
 import { Platform } from './platform.ts';

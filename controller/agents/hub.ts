@@ -7,7 +7,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { CodedError } from '../errors.ts';
 import { AgentLink, type PingTimes, type TakeLane } from './link.ts';
 import { socketStream } from './socket-stream.ts';
-import { verifyAgentToken } from './token.ts';
+import { sandboxOfBearer } from './token.ts';
 import { LANE_HEADER, LANES_HEADER } from './wire.ts';
 
 export interface HubDeps {
@@ -122,8 +122,7 @@ export class AgentHub extends EventEmitter<HubEvents> {
     if (this.#closing) throw new Refusal(503, 'shutting down');
     if (request.method !== 'GET' || request.url?.split('?')[0] !== '/v1/agent')
       throw new Refusal(404, 'no such path');
-    const token = /^Bearer (\S{1,300})$/.exec(request.headers.authorization ?? '')?.[1];
-    const sandbox = token === undefined ? undefined : verifyAgentToken(this.#deps.secret, token);
+    const sandbox = sandboxOfBearer(this.#deps.secret, request.headers.authorization);
     if (sandbox === undefined) throw new Refusal(401, 'no valid agent token');
     const incarnation = await this.#deps.liveIncarnation(sandbox);
     if (incarnation === null) throw new Refusal(403, `${sandbox} is not live`);

@@ -16,6 +16,12 @@ export function verifyAgentToken(secret: string, token: string): string | undefi
   return timingSafeEqual(mac(secret, sandbox), Buffer.from(hex, 'hex')) ? sandbox : undefined;
 }
 
+/** The sandbox whose agent sent this `Authorization` header, or undefined. */
+export function sandboxOfBearer(secret: string, authorization: string | undefined): string | undefined {
+  const token = /^Bearer (\S{1,300})$/.exec(authorization ?? '')?.[1];
+  return token === undefined ? undefined : verifyAgentToken(secret, token);
+}
+
 function mac(secret: string, sandbox: string): Buffer {
   return createHmac('sha256', secret).update(sandbox).digest();
 }

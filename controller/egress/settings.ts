@@ -1,4 +1,4 @@
-import { verifyAgentToken } from '../agents/token.ts';
+import { sandboxOfBearer } from '../agents/token.ts';
 import { ConfigError, integer, type Knob, matching, path, readKnobs } from '../knobs.ts';
 import { type EgressProxyOptions, parseTarget } from './proxy.ts';
 
@@ -47,6 +47,11 @@ export function readEgressSettings(
     port?: number;
     agentSecret?: string;
   };
+  if (socketPath !== undefined && port !== undefined) {
+    throw new ConfigError([
+      'MOBVIBE_EGRESS_LISTEN_SOCKET and MOBVIBE_EGRESS_LISTEN_PORT are both set; a proxy listens on one of them',
+    ]);
+  }
   if (socketPath !== undefined) return { allow, listen: { socketPath } };
   if (port === undefined) {
     throw new ConfigError(['Neither MOBVIBE_EGRESS_LISTEN_SOCKET nor MOBVIBE_EGRESS_LISTEN_PORT is set']);
@@ -54,11 +59,8 @@ export function readEgressSettings(
   if (agentSecret === undefined) {
     throw new ConfigError([`MOBVIBE_AGENT_SECRET is not set: ${EGRESS_KNOBS.agentSecret.why}`]);
   }
-  return { allow, listen: { port }, admit: (authorization) => isAgent(agentSecret, authorization) };
-}
-
-/** User code reaches the port as its agent does, but has no token to show. */
-function isAgent(secret: string, authorization: string | undefined): boolean {
-  const token = /^Bearer (\S{1,300})$/.exec(authorization ?? '')?.[1];
-  return token !== undefined && verifyAgentToken(secret, token) !== undefined;
+  // User code reaches the port as its agent does, but has no token to show.
+  const admit = (authorization: string | undefined) =>
+    sandboxOfBearer(agentSecret, authorization) !== undefined;
+  return { allow, listen: { port }, admit };
 }

@@ -39,10 +39,10 @@ export interface MachineSpec {
   env: Record<string, string>;
   /** Replaces the image's own entry point and command where given (`init.exec`, or `init.entrypoint` with `init.cmd`). */
   exec?: string[];
-  services: MachineService[];
-  checks: Record<string, MachineCheck>;
   /** Replaces the image's own command where given, after its entry point (`init.cmd` alone). */
   cmd?: string[];
+  services: MachineService[];
+  checks: Record<string, MachineCheck>;
   /** Written into the root file system before the boot (`config.files`). */
   files: MachineFile[];
   network: MachineNetwork;

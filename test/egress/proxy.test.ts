@@ -142,6 +142,10 @@ describe('its settings', () => {
     ['MOBVIBE_EGRESS_ALLOW', { MOBVIBE_EGRESS_ALLOW: 'db.example', MOBVIBE_EGRESS_LISTEN_PORT: '1' }],
     ['MOBVIBE_EGRESS_LISTEN_PORT', allow],
     ['MOBVIBE_EGRESS_LISTEN_PORT', { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: 'http' }],
+    [
+      'both set',
+      { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: '3128', MOBVIBE_EGRESS_LISTEN_SOCKET: '/run/egress.sock' },
+    ],
     ['MOBVIBE_AGENT_SECRET', { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: '3128' }],
     ['MOBVIBE_AGENT_SECRET', { ...allow, MOBVIBE_EGRESS_LISTEN_PORT: '3128', MOBVIBE_AGENT_SECRET: 'short' }],
   ])('a mistake names %s', (variable, env) => {

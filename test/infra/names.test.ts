@@ -1,33 +1,20 @@
-import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { joinTokens } from '../../infra/cells.ts';
 import { publicUrl } from '../../infra/controller.ts';
-import { physicalName, stackNameOf } from '../../infra/names.ts';
+import { physicalName } from '../../infra/names.ts';
 import { hostAndPort } from '../../infra/platform.ts';
-
-const hash = (text: string) => createHash('sha256').update(text).digest('hex');
 
 describe('names', () => {
   test('a physical name has project, stack and part', () => {
-    expect(physicalName('mobvibe', 'pr-7', 'cell-1')).toBe('mobvibe-pr-7-cell-1');
+    expect(physicalName({ project: 'mobvibe', stack: 'pr-7' }, 'cell-1')).toBe('mobvibe-pr-7-cell-1');
   });
 
   test.each(['Prod', 'a_b', 'a--b', '-a', 'x'.repeat(60)])(
     'the stack %s makes no name that Fly takes',
     (stack) => {
-      expect(() => physicalName('mobvibe', stack, 'ctl')).toThrow(stack);
+      expect(() => physicalName({ project: 'mobvibe', stack }, 'ctl')).toThrow(stack);
     },
   );
-
-  test('a branch becomes a stack’s name, and two branches never the same', () => {
-    expect(stackNameOf('pr-12', hash)).toBe('pr-12');
-    const names = ['feature/Login', 'feature-login', `${'long-'.repeat(12)}a`, `${'long-'.repeat(12)}b`].map(
-      (branch) => stackNameOf(branch, hash),
-    );
-    expect(new Set(names).size).toBe(4);
-    for (const name of names) expect(() => physicalName('mobvibe', name, 'cell-1')).not.toThrow();
-    expect(() => stackNameOf('///', hash)).toThrow('///');
-  });
 });
 
 test('tokens of several apps are one list', () => {

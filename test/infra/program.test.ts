@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import * as pulumi from '@pulumi/pulumi';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { readStackConfig } from '../../infra/config.ts';
 
 interface Made {
@@ -124,7 +125,7 @@ describe('a mistake in the settings names its key', () => {
     ['supabaseServiceRoleKey', undefined, 'mobvibe:supabaseServiceRoleKey is not set'],
     ['sandboxImageRef', 'registry.fly.io/x:latest', 'mobvibe:sandboxImageRef is "registry.fly.io/x:latest"'],
     ['sandboxMemoryMb', '1000', 'mobvibe:sandboxMemoryMb is "1000"'],
-    ['cells', '2', 'mobvibe:cells is "2"'],
+    ['cells', '2', 'mobvibe:cells is "2": 1, as a controller works for one cell so far'],
     ['protect', 'yes', 'mobvibe:protect is "yes"'],
     ['expiresAt', 'tomorrow', 'mobvibe:expiresAt is "tomorrow"'],
     ['sandboxTarget', 'android', 'mobvibe:sandboxTarget is "android"'],
@@ -133,4 +134,19 @@ describe('a mistake in the settings names its key', () => {
     pulumi.runtime.setAllConfig(Object.fromEntries(settings.map(([name, set]) => [`mobvibe:${name}`, set!])));
     expect(() => readStackConfig(new pulumi.Config('mobvibe'))).toThrow(words);
   });
+});
+
+test('docs/setup.md tells of every setting that is read, and of no other', () => {
+  const settings = Object.entries({ ...SETTINGS, expiresAt: '2026-12-31T12:00:00Z' });
+  pulumi.runtime.setAllConfig(Object.fromEntries(settings.map(([name, set]) => [`mobvibe:${name}`, set])));
+  const config = new pulumi.Config('mobvibe');
+  const reads = [vi.spyOn(config, 'get'), vi.spyOn(config, 'getSecret')];
+  readStackConfig(config);
+  const read = new Set(reads.flatMap((spy) => spy.mock.calls.map(([key]) => key)));
+  const [, table = ''] =
+    /### Settings\n([\s\S]*?)\n(?=#|$)/.exec(readFileSync('docs/setup.md', 'utf8')) ?? [];
+  const told = [...table.matchAll(/^\| ([^|]+) \|/gm)].flatMap(([, keys]) =>
+    [...keys!.matchAll(/`(\w+)`/g)].map(([, key]) => key),
+  );
+  expect(told.sort()).toEqual([...read].sort());
 });

@@ -125,6 +125,21 @@ describe('config', () => {
     ],
     [{ image, services: [{ internal_port: 80, protocol: 'udp' }] }, 501, 'config.services[0].protocol'],
     [{ image, services: [{ internal_port: 80, autostop: 'stop' }] }, 501, 'config.services[0].autostop'],
+    [
+      { image, services: [{ internal_port: 80, checks: [{ type: 'tcp' }] }] },
+      501,
+      'config.services[0].checks',
+    ],
+    [
+      { image, checks: { up: { type: 'http', port: 80, protocol: 'https' } } },
+      501,
+      'config.checks.up.protocol',
+    ],
+    [
+      { image, checks: { up: { type: 'tcp', port: 80, interval: 'soon' } } },
+      400,
+      'config.checks.up.interval: "soon"',
+    ],
     [{ image, checks: { up: { type: 'ping', port: 80 } } }, 400, 'config.checks.up.type: "ping"'],
     [{ image, checks: { up: { type: 'tcp' } } }, 400, 'config.checks.up.port: undefined'],
     [{ image, rootfs: { persist: 'always' } }, 501, 'config.rootfs.persist'],

@@ -23,6 +23,7 @@ const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const SOURCES = [
   'package.json',
   'local/fly/engine.ts',
+  'local/fly/exec-output.ts',
   'local/fly/namespaces',
   'image/init',
   'test/namespaces/engine-process.ts',

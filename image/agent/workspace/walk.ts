@@ -2,13 +2,11 @@ import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { NEVER_SAVED } from '../../../controller/agents/wire.ts';
-import type { Beneath } from '../files/beneath.ts';
+import { type Beneath, MAX_PATH_BYTES } from '../files/beneath.ts';
 import { isOwnName } from '../files/own.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const YIELD_EVERY = 256;
-/** What a restore can name: the kernel takes 4095 bytes, and the folder that it works in comes before. */
-const MAX_PATH_BYTES = 4000;
 /** A larger one would not be saved in the time that a save has; a sparse one of any size is made in a moment. */
 const MAX_FILE_BYTES = 4 * 2 ** 30;
 const MOST_LEFT_OUT = 20;

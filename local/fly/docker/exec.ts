@@ -1,13 +1,12 @@
-import type { Duplex, Readable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { finished, PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import { EngineError, type MachineExecResult } from '../engine.ts';
+import { collectOutput } from '../exec-output.ts';
 import { signalNumberOf } from '../rules/signals.ts';
 import { reasonOf, statusOf } from './client.ts';
 
-/** Bytes kept of each stream; the rest is read and dropped. */
-const OUTPUT_MAX = 1024 * 1024;
 /** For the processes of an exec to go once they were killed. */
 const KILL_TIMEOUT_MS = 5_000;
 const MARK = 'MOBVIBE_MACHINE_EXEC';
@@ -79,7 +78,7 @@ async function readOutput(
 ): Promise<{ stdout: string; stderr: string }> {
   const stdout = new PassThrough();
   const stderr = new PassThrough();
-  const texts = [collect(stdout), collect(stderr)];
+  const texts = [collectOutput(stdout), collectOutput(stderr)];
   container.modem.demuxStream(stream, stdout, stderr);
   stream.end(stdin);
   try {
@@ -107,15 +106,4 @@ function translate(error: unknown): unknown {
   return new EngineError('not_running', `The machine does not run: ${reasonOf(error)}`, {
     cause: error,
   });
-}
-
-function collect(stream: Readable): () => string {
-  const pieces: Buffer[] = [];
-  let kept = 0;
-  stream.on('data', (piece: Buffer) => {
-    if (kept >= OUTPUT_MAX) return;
-    pieces.push(piece.subarray(0, OUTPUT_MAX - kept));
-    kept += Math.min(piece.length, OUTPUT_MAX - kept);
-  });
-  return () => Buffer.concat(pieces).toString('utf8');
 }

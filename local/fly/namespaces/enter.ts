@@ -1,13 +1,12 @@
 import { constants } from 'node:os';
-import type { Readable, Writable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import { EngineError, type MachineExecResult } from '../engine.ts';
+import { collectOutput } from '../exec-output.ts';
 import type { Host } from './host.ts';
 import { asMachineRoot, exportText, joinCgroups, ORDERS_FD } from './launch.ts';
 import { runTool, spawnTool } from './run.ts';
 import { ownKeyring, type Tools } from './tools.ts';
 
-/** Bytes kept of each stream; the rest is read and dropped. */
-const OUTPUT_MAX = 1024 * 1024;
 /** For the processes of an exec to go once they were killed. */
 const KILL_TIMEOUT_MS = 5_000;
 
@@ -48,8 +47,8 @@ export async function runInside(entrance: Entrance, request: EnterRequest): Prom
     stream.on('error', () => undefined);
   child.stdin!.end(request.stdin ?? '');
   (child.stdio[ORDERS_FD] as Writable).end(exportText({ ...entrance.env, ...mark }));
-  const stdout = collect(child.stdout!);
-  const stderr = collect(child.stderr!);
+  const stdout = collectOutput(child.stdout!);
+  const stderr = collectOutput(child.stderr!);
 
   let timedOut: Promise<unknown> | undefined;
   const timer = setTimeout(() => {
@@ -110,15 +109,4 @@ function enter({ host: { mode, tools }, init, joinFiles }: Entrance): string[] {
     ...joinCgroups(tools, joinFiles),
     ...[tools.nsenter, '-t', String(init), ...namespaces],
   ];
-}
-
-function collect(stream: Readable): () => string {
-  const pieces: Buffer[] = [];
-  let kept = 0;
-  stream.on('data', (piece: Buffer) => {
-    if (kept >= OUTPUT_MAX) return;
-    pieces.push(piece.subarray(0, OUTPUT_MAX - kept));
-    kept += Math.min(piece.length, OUTPUT_MAX - kept);
-  });
-  return () => Buffer.concat(pieces).toString('utf8');
 }

@@ -1,4 +1,5 @@
 import type { MachineCheck, MachineService } from '../wire.ts';
+import { parseConfigDuration } from './durations.ts';
 import { invalidArgument, unsupported } from './errors.ts';
 import {
   isObject,
@@ -19,6 +20,7 @@ export function parseServices(config: JsonObject): MachineService[] | undefined 
     if (!isObject(service)) throw invalidArgument(`${at} is not an object`);
     if ((optionalString(service, 'protocol') ?? 'tcp') !== 'tcp') throw unsupported(`${at}.protocol "udp"`);
     if (service.autostop && service.autostop !== 'off') throw unsupported(`${at}.autostop`);
+    if (Array.isArray(service.checks) && service.checks.length > 0) throw unsupported(`${at}.checks`);
     const ports = Array.isArray(service.ports) ? service.ports : [];
     return {
       protocol: 'tcp',
@@ -46,12 +48,19 @@ function parseCheck(check: unknown, at: string): MachineCheck {
   const type = optionalString(check, 'type');
   if (type !== 'tcp' && type !== 'http')
     throw invalidArgument(`${at}.type: "${type}" is not one of tcp, http`);
-  const path = optionalString(check, 'path');
+  if (optionalString(check, 'protocol') === 'https') throw unsupported(`${at}.protocol "https"`);
+  const times = Object.entries({ interval: check.interval, timeout: check.timeout }).filter(
+    ([, value]) => value !== undefined && value !== null,
+  );
+  for (const [field, value] of times) {
+    if (parseConfigDuration(value) === null)
+      throw invalidArgument(`${at}.${field}: ${JSON.stringify(value)} is not a duration`);
+  }
   return {
-    ...check,
     type,
     port: parsePort(check, 'port', at),
-    ...(type === 'http' && { path: path ?? '/' }),
+    ...(type === 'http' && { path: optionalString(check, 'path') ?? '/' }),
+    ...Object.fromEntries(times),
   };
 }
 
