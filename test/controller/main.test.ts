@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -50,6 +51,15 @@ async function settings(): Promise<Record<string, string>> {
     MOBVIBE_AGENT_LISTEN_SOCKET: socket,
     MOBVIBE_LISTEN_PORT: '0',
   };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 async function addKey(env: Record<string, string>): Promise<string> {
@@ -134,6 +144,23 @@ describe('node controller/main.ts', () => {
     agent.cut();
     await world.until(() => first.hub.get('s-first-1') !== cut && first.hub.get('s-first-1')?.connected);
     await world.closeAll();
+  });
+
+  it('has a port for agents alone: a sandbox comes in by it, the API is not there', async () => {
+    const port = await freePort();
+    const controller = await world.controller(await world.app(), {
+      env: {
+        MOBVIBE_AGENT_LISTEN_PORT: String(port),
+        MOBVIBE_AGENT_DIAL_URL: `ws://127.0.0.1:${port}/v1/agent`,
+      },
+    });
+    await controller.manager.createSandbox({ sessionId: 'by-port' });
+    expect(controller.hub.get('s-by-port-1')?.connected).toBe(true);
+    for (const path of ['/v1/sessions', '/healthz', '/v1/agent']) {
+      expect((await fetch(`http://127.0.0.1:${port}${path}`)).status).toBe(404);
+    }
+    await world.closeAll();
+    await expect(fetch(`http://127.0.0.1:${port}/`)).rejects.toThrow();
   });
 
   it('says why it can’t listen', async () => {
