@@ -56,6 +56,11 @@ export class Apps {
     return [...this.#apps.values()].filter((app) => app.deleting);
   }
 
+  /** Of an app that may be gone. */
+  addressesOf(name: string): string[] {
+    return this.#apps.get(name)?.ips.map(({ ip }) => ip) ?? [];
+  }
+
   change(app: AppRecord, change: (app: AppRecord) => void): void {
     change(app);
     this.#records.save(app.name, app);

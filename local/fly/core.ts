@@ -4,11 +4,13 @@ import type { Faults } from './faults.ts';
 import type { Ids } from './ids.ts';
 import type { Log } from './log.ts';
 import type { Fleet } from './machines/fleet.ts';
+import type { FlyProxy } from './proxy.ts';
 
 /** What routes work with. */
 export interface Core {
   readonly apps: Apps;
   readonly fleet: Fleet;
+  readonly proxy: FlyProxy;
   readonly faults: Faults;
   readonly clock: Clock;
   readonly ids: Ids;

@@ -64,11 +64,12 @@ async function openEngine({
   gatewayDir,
   images,
   dockerSocket,
+  hostPorts,
 }: MainOptions): Promise<Engine> {
   if (engine === 'simulated') return createSimulatedEngine();
   if (engine === 'docker') {
     const { createDockerEngine } = await import('./docker/index.ts');
-    return createDockerEngine({ stateDir, socketPath: dockerSocket, log });
+    return createDockerEngine({ stateDir, socketPath: dockerSocket, hostPorts, log });
   }
   const { createNamespacesEngine } = await import('./namespaces/index.ts');
   return createNamespacesEngine({

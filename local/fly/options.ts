@@ -18,6 +18,8 @@ export interface MainOptions {
   images: Record<string, string>;
   /** Docker's Unix socket. */
   dockerSocket?: string;
+  /** Ports of this host's loopback that the docker engine's machines reach as `host.docker.internal`. */
+  hostPorts: number[];
   rateLimits: boolean;
   /** End when stdin closes: whoever started this is gone. */
   tethered: boolean;
@@ -27,6 +29,7 @@ export const usage = `Usage: FLY_API_TOKEN=… node local/fly/main.ts --state-di
   --state-dir DIR     where machines are kept; one local Fly at a time
   --engine NAME       namespaces (default), docker or simulated
   --docker-socket P   where the docker engine finds Docker; default /var/run/docker.sock
+  --host-port N       docker engine: a port of this host's loopback that machines reach as host.docker.internal; repeatable
   --port N            default 0: any free port
   --gateway-dir DIR   folder bound into every machine: its way to the controller
   --image REF=DIR     an image that machines may be made of; repeatable
@@ -42,18 +45,15 @@ export function parseMainOptions(args: string[], env: Record<string, string | un
   if (!engine) throw new UsageError(`--engine: "${values.engine}" is not one of ${engines.join(', ')}`);
   const stateDir = values['state-dir'];
   if (!stateDir) throw new UsageError('--state-dir is missing');
-  const port = Number(values.port ?? 0);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new UsageError(`--port: "${values.port}" is not a port`);
-  }
   return {
     engine,
     stateDir,
-    port,
+    port: parsePort('--port', values.port ?? '0', 0),
     token,
     gatewayDir: values['gateway-dir'],
     dockerSocket: values['docker-socket'],
     images: Object.fromEntries((values.image ?? []).map(parseImage)),
+    hostPorts: (values['host-port'] ?? []).map((port) => parsePort('--host-port', port, 1)),
     rateLimits: !values['no-rate-limits'],
     tethered: values.tethered ?? false,
   };
@@ -67,6 +67,7 @@ function parseFlags(args: string[]) {
         engine: { type: 'string' },
         'state-dir': { type: 'string' },
         port: { type: 'string' },
+        'host-port': { type: 'string', multiple: true },
         'gateway-dir': { type: 'string' },
         image: { type: 'string', multiple: true },
         'docker-socket': { type: 'string' },
@@ -77,6 +78,14 @@ function parseFlags(args: string[]) {
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
+}
+
+function parsePort(flag: string, text: string, least: number): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < least || port > 65_535) {
+    throw new UsageError(`${flag}: "${text}" is not a port`);
+  }
+  return port;
 }
 
 function parseImage(flag: string): [string, string] {

@@ -10,6 +10,7 @@ import { type Fault, Faults } from './faults.ts';
 import { createIds } from './ids.ts';
 import type { Log } from './log.ts';
 import { Fleet } from './machines/fleet.ts';
+import { FlyProxy } from './proxy.ts';
 import { appRoutes, deleteApp } from './routes/apps.ts';
 import { controlRoutes } from './routes/control.ts';
 import { ipRoutes } from './routes/ip-assignments.ts';
@@ -115,8 +116,15 @@ async function serve(
     log,
     timings: { ...defaults, ...options.timings },
     isClosing: () => closing.signal.aborted,
+    onChange: (app) => proxy.follow(app),
   });
-  const core: Core = { apps, fleet, faults, clock, ids, log, closing: closing.signal };
+  const proxy = new FlyProxy({
+    addressesOf: (app) => apps.addressesOf(app),
+    servicesOf: (app) => fleet.ofApp(app).flatMap(({ record }) => record.config.services ?? []),
+    reachableOf: (app) => fleet.ofApp(app).flatMap((machine) => machine.reachable() ?? []),
+    log,
+  });
+  const core: Core = { apps, fleet, proxy, faults, clock, ids, log, closing: closing.signal };
   for (const fault of options.faults ?? []) faults.add(fault);
 
   const server = Fastify({ forceCloseConnections: true, routerOptions: { ignoreTrailingSlash: true } });
@@ -138,6 +146,7 @@ async function serve(
   const recovered = await fleet.recover();
   for (const sentence of recovered) log(sentence);
   for (const app of apps.beingDeleted()) deleteApp(core, app);
+  for (const { name } of apps.all()) proxy.follow(name);
   const url = await server.listen({ port: options.port ?? 0, host: options.host ?? '127.0.0.1' });
   return {
     url,
@@ -152,6 +161,7 @@ async function serve(
     stopMachines: () => fleet.stopAll(),
     async close() {
       closing.abort();
+      proxy.close();
       await server.close();
       await engine.close();
       await unlock();

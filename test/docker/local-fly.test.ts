@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -32,8 +33,8 @@ async function stateFolder(): Promise<string> {
   return folder;
 }
 
-async function startLocalFly(stateDir: string): Promise<LocalFly> {
-  const args = ['--state-dir', stateDir, '--engine', 'docker', '--no-rate-limits'];
+async function startLocalFly(stateDir: string, ...more: string[]): Promise<LocalFly> {
+  const args = ['--state-dir', stateDir, '--engine', 'docker', '--no-rate-limits', ...more];
   const child = spawn(process.execPath, [main, ...args], {
     env: { PATH: process.env.PATH, FLY_API_TOKEN: token },
   });
@@ -111,6 +112,33 @@ describe('the Machines API on containers', () => {
       body: { error: 'invalid_argument: could not resolve image "No image": invalid reference format' },
     });
   });
+
+  dockerTest(
+    'its services answer on the app’s address, and it reaches the host’s ports that were opened',
+    async () => {
+      const host = createServer((socket) => socket.end('from the host'));
+      await once(host.listen(0, '127.0.0.1'), 'listening');
+      onTestFinished(() => void host.close());
+      const { port } = host.address() as AddressInfo;
+      const fly = await startLocalFly(await stateFolder(), '--host-port', String(port));
+      const path = await fly.machine('one', {
+        init: {
+          exec: [
+            '/bin/node',
+            '-e',
+            'require("http").createServer((q, r) => r.end("from the machine")).listen(80)',
+          ],
+        },
+        services: [{ protocol: 'tcp', internal_port: 80, ports: [{ port: 18_081, handlers: ['http'] }] }],
+      });
+      const { body } = await fly.call('POST', '/v1/apps/a1/ip_assignments', { type: 'shared_v4' });
+      const ask = () => fetch(`http://${body.ip}:18081`).then((response) => response.text(), String);
+      await expect.poll(ask, { timeout: 20_000 }).toBe('from the machine');
+      const script = `require("net").connect(${port}, "host.docker.internal").pipe(process.stdout)`;
+      const { body: told } = await fly.call('POST', `${path}/exec`, { command: ['node', '-e', script] });
+      expect(told, fly.log()).toMatchObject({ exit_code: 0, stdout: 'from the host' });
+    },
+  );
 
   dockerTest('a stop sends the signal of stop_config, and SIGKILL when its time is over', async () => {
     const fly = await startLocalFly(await stateFolder());

@@ -48,6 +48,7 @@ test.each([
   [['--state-dir', 'x'], {}, 'FLY_API_TOKEN is not set'],
   [['--state-dir', 'x', '--engine', 'magic'], { FLY_API_TOKEN: 't' }, '--engine: "magic"'],
   [['--state-dir', 'x', '--port', '70000'], { FLY_API_TOKEN: 't' }, '--port: "70000"'],
+  [['--state-dir', 'x', '--host-port', '0'], { FLY_API_TOKEN: 't' }, '--host-port: "0"'],
   [['--state-dir', 'x', '--image', 'ref'], { FLY_API_TOKEN: 't' }, '--image: "ref"'],
   [['--token', 'secret'], { FLY_API_TOKEN: 't' }, '--token'],
 ])('%j with %j is a mistake that is named', async (args, env, words) => {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Engine, EngineError, type MachineSpec, type RunningMachine } from '../engine.ts';
 import { connectDocker } from './client.ts';
+import { openHostPorts } from './host-ports.ts';
 import { Images } from './images.ts';
 import { type MachineParts, startMachine } from './machine.ts';
 import { Networks } from './networks.ts';
@@ -16,6 +17,8 @@ export interface DockerEngineOptions {
   stateDir: string;
   /** Docker's Unix socket. Default `/var/run/docker.sock`. */
   socketPath?: string;
+  /** Ports of this host's loopback that machines with a way out reach as `host.docker.internal`. Default: none. */
+  hostPorts?: readonly number[];
   /** Lines that machines write, and what the engine notices. Never holds a machine's environment. */
   log: (message: string, fields?: Record<string, unknown>) => void;
   /** In `[0, 1)`. Default `Math.random`. */
@@ -32,13 +35,14 @@ const KILL_TIMEOUT_MS = 10_000;
  * Docker can't be used.
  */
 export async function createDockerEngine(options: DockerEngineOptions): Promise<Engine> {
-  const { log, socketPath = DEFAULT_SOCKET, random = Math.random } = options;
+  const { log, socketPath = DEFAULT_SOCKET, hostPorts = [], random = Math.random } = options;
   const docker = await connectDocker(socketPath);
   await mkdir(options.stateDir, { recursive: true });
   const run = Math.floor(random() * 2 ** 48).toString(16);
   const ownership = ownershipOf(await realpath(options.stateDir), run);
   const left = await removeLabelled(docker.calls, OWNER, ownership.owner);
   if (left > 0) log(`Removed ${left} containers and networks that an earlier local Fly left in Docker`);
+  const opened = await openHostPorts(docker.calls, hostPorts, log);
   const tether = tie(socketPath, run);
 
   const closing = new AbortController();
@@ -79,6 +83,7 @@ export async function createDockerEngine(options: DockerEngineOptions): Promise<
 
     async close() {
       closing.abort();
+      opened.close();
       const killed = Promise.allSettled([...machines.values()].map(kill));
       await Promise.race([killed, sleep(KILL_TIMEOUT_MS, undefined, { ref: false })]);
       await removeLabelled(docker.calls, RUN, run);

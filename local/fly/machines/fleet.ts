@@ -11,7 +11,10 @@ import { newLease } from './lease.ts';
 import { Machine } from './machine.ts';
 import { newMachineRecord } from './newborn.ts';
 
-type Surroundings = Omit<MachineContext, 'save' | 'forget' | 'surroundings'>;
+type Surroundings = Omit<MachineContext, 'save' | 'forget' | 'surroundings'> & {
+  /** A machine of the app has changed. */
+  onChange(app: string): void;
+};
 
 /** All machines of all apps. */
 export class Fleet {
@@ -23,7 +26,10 @@ export class Fleet {
     this.#records = records;
     this.#context = {
       ...surroundings,
-      save: (record, options) => records.save(record.id, record, options),
+      save: (record, options) => {
+        records.save(record.id, record, options);
+        surroundings.onChange(record.app);
+      },
       forget: (id) => this.#forget(id),
       surroundings: (record) => apps.surroundings(record),
     };

@@ -6,6 +6,7 @@ import {
   type MachineExit,
   type RunningMachine,
 } from '../engine.ts';
+import type { Reachable } from '../proxy.ts';
 import { bootOverride } from '../rules/config.ts';
 import { execTimedOut, notRunning, unsupported } from '../rules/errors.ts';
 import { type AfterExit, afterExit, exitEvent, type Intent, recentRestarts } from '../rules/exits.ts';
@@ -93,6 +94,12 @@ export class Machine {
   /** None while it does not run. */
   checks(): CheckState[] {
     return (this.record.state === 'started' && this.#running?.checks?.()) || [];
+  }
+
+  /** Where this host reaches it while it runs; absent where it can't. */
+  reachable(): Reachable | undefined {
+    const address = this.record.state === 'started' ? this.#running?.address : undefined;
+    return address === undefined ? undefined : { address, services: this.record.config.services ?? [] };
   }
 
   /** Its app was given an address, or it booted while that happened. */

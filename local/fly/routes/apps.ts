@@ -31,7 +31,10 @@ export function deleteApp(core: Core, app: AppRecord): void {
   core.apps.change(app, (record) => {
     record.deleting = true;
   });
-  core.fleet.destroyApp(app.name, () => core.apps.remove(app.name));
+  core.fleet.destroyApp(app.name, () => {
+    core.apps.remove(app.name);
+    core.proxy.follow(app.name);
+  });
 }
 
 function appView(core: Core, app: AppRecord): Record<string, unknown> {

@@ -9,8 +9,9 @@ const config = { action: 'app.ip_assignments' } as const;
 const types = ['v4', 'shared_v4', 'v6', 'private_v6'];
 
 /**
- * Kept and answered: there is no proxy here that would listen on them. The addresses are of ranges for documentation. The docker engine
- * gives a machine with a `private_v6` its `<app>.flycast` name on the network that the address is for.
+ * A public IPv4 address is one of loopback, where local Fly's proxy listens; a shared one is the app's own, too. IPv6 addresses are kept
+ * and answered alone. The docker engine gives a machine with a `private_v6` its `<app>.flycast` name on the network that the address
+ * is for.
  */
 export function ipRoutes(server: FastifyInstance, core: Core): void {
   const path = '/v1/apps/:app/ip_assignments';
@@ -23,7 +24,7 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
     if (!types.includes(type)) throw invalidArgument(`type: "${type}" is not one of ${types.join(', ')}`);
     const app = appOf(core, request);
     const assignment: IpAssignment = {
-      ip: inventAddress(type, core.ids.hex(12)),
+      ip: newAddress(core, type),
       region: optionalString(body, 'region') ?? 'global',
       service_name: optionalString(body, 'service_name') ?? '',
       shared: type === 'shared_v4',
@@ -32,6 +33,7 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
     // Callers on the default network where none is named, not on the app's own (Fly docs, blueprints/warm-pool-user-machines).
     const network = type === 'private_v6' ? (optionalString(body, 'network') ?? 'default') : undefined;
     core.apps.change(app, (record) => record.ips.push({ ...assignment, network }));
+    core.proxy.follow(app.name);
     if (network) await Promise.all(core.fleet.ofApp(app.name).map((machine) => machine.followFlycast()));
     return assignment;
   });
@@ -43,6 +45,7 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
     core.apps.change(app, (record) => {
       record.ips = record.ips.filter((known) => known.ip !== ip);
     });
+    core.proxy.follow(app.name);
     return reply.code(204).send();
   });
 }
@@ -51,10 +54,20 @@ function view({ network: _callers, ...assignment }: IpAssignment): IpAssignment 
   return assignment;
 }
 
+/** One that no app has. */
+function newAddress(core: Core, type: string): string {
+  const taken = new Set(core.apps.all().flatMap(({ ips }) => ips.map(({ ip }) => ip)));
+  for (;;) {
+    const address = inventAddress(type, core.ids.hex(12));
+    if (!taken.has(address)) return address;
+  }
+}
+
 function inventAddress(type: string, hex: string): string {
   const groups = `${hex.slice(0, 4)}:${hex.slice(4, 8)}:${hex.slice(8, 12)}`;
   if (type === 'private_v6') return `fdaa:0:${groups}::1`;
   if (type === 'v6') return `2001:db8:${groups}::1`;
-  const last = Number.parseInt(hex.slice(0, 2), 16);
-  return type === 'shared_v4' ? `198.51.100.${last}` : `203.0.113.${last}`;
+  const [one = 0, two = 0, three = 0] = hex.match(/../g)!.map((byte) => Number.parseInt(byte, 16));
+  // Of 127.64.0.0/10; without the ends of a /24, which look like a network and its broadcast.
+  return `127.${64 + (one % 64)}.${two}.${1 + (three % 254)}`;
 }
