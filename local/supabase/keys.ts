@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DatabaseConnection } from './postgres/index.ts';
 
 export interface ProjectKeys {
   /** `sb_secret_…`: may do what `service_role` may. */
@@ -14,6 +15,20 @@ export interface ProjectKeys {
 /** The file that holds the secret key and nothing else. */
 export function secretKeyFile(stateDir: string): string {
   return join(stateDir, 'keys', 'secret');
+}
+
+/** The file that holds the connection string of the database and nothing else. */
+export function dbUrlFile(stateDir: string): string {
+  return join(stateDir, 'keys', 'db-url');
+}
+
+/** Written anew at each start: the port may be another. */
+export async function keepDbUrl(
+  stateDir: string,
+  { user, password, host, port, database }: DatabaseConnection,
+): Promise<void> {
+  const url = `postgresql://${user}:${encodeURIComponent(password)}@${host}:${port}/${database}`;
+  await writeFile(dbUrlFile(stateDir), `${url}\n`, { mode: 0o600 });
 }
 
 /** Made once for a state directory, random, each in a file of its own that only its owner may read. */

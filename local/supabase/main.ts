@@ -1,12 +1,17 @@
 import { parseArgs } from 'node:util';
 import { startLocalSupabase } from './server.ts';
 
-const USAGE = 'usage: node local/supabase/main.ts --state-dir DIR [--port N] [--tethered] [--throw-away]';
+const USAGE =
+  'usage: node local/supabase/main.ts --state-dir DIR [--port N] [--db-port N] [--bare] [--tethered] [--throw-away]';
 
 const { values } = parseArgs({
   options: {
     'state-dir': { type: 'string' },
     port: { type: 'string', default: '0' },
+    /** Of Postgres. */
+    'db-port': { type: 'string', default: '0' },
+    /** Without our migrations, as a new project is: whoever uses it applies them. */
+    bare: { type: 'boolean', default: false },
     /** Ends when stdin closes: with the process that started it, however that one ends. */
     tethered: { type: 'boolean', default: false },
     /** For tests: a power cut may lose the database's data. */
@@ -14,10 +19,9 @@ const { values } = parseArgs({
   },
 });
 const stateDir = values['state-dir'];
-const port = Number(values.port);
 if (!stateDir) fail(`--state-dir is missing\n${USAGE}`);
-if (!Number.isInteger(port) || port < 0 || port > 65_535)
-  fail(`--port ${values.port} is no port number\n${USAGE}`);
+const port = parsePort('port');
+const dbPort = parsePort('db-port');
 
 // Asked to stop while still starting: Postgres is stopped as soon as it is up.
 let stop = (): void => {
@@ -30,6 +34,8 @@ if (values.tethered) process.stdin.resume().once('close', () => stop());
 const supabase = await startLocalSupabase({
   stateDir,
   port,
+  dbPort,
+  bare: values.bare,
   throwAway: values['throw-away'],
   log: (line) => console.error(line),
 }).catch((error: Error) => fail(`local Supabase did not start: ${error.message}`));
@@ -48,7 +54,15 @@ void supabase.exited.then(({ code, signal }) => {
 if (stopAsked) stop();
 else {
   console.error(`local Supabase (a stand-in, not Supabase) on ${supabase.url}`);
-  console.log(JSON.stringify({ ready: true, url: supabase.url, secretKeyFile: supabase.secretKeyFile }));
+  const { url, secretKeyFile, dbUrlFile } = supabase;
+  console.log(JSON.stringify({ ready: true, url, secretKeyFile, dbUrlFile }));
+}
+
+function parsePort(name: 'port' | 'db-port'): number {
+  const number = Number(values[name]);
+  if (!Number.isInteger(number) || number < 0 || number > 65_535)
+    fail(`--${name} ${values[name]} is no port number\n${USAGE}`);
+  return number;
 }
 
 function fail(message: string): never {

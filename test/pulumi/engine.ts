@@ -62,7 +62,6 @@ export async function startWorld(): Promise<World> {
   // Postgres runs as another user where we are root.
   await chmod(home, 0o711);
   const token = `org_${'canary'.repeat(4)}`;
-  const empty = join(home, 'no-migrations');
   const fly = await startLocalFly({
     engine: createSimulatedEngine(),
     stateDir: join(home, 'fly'),
@@ -71,11 +70,10 @@ export async function startWorld(): Promise<World> {
     rateLimits: false,
   });
   const recorder = await startRecorder(fly.url);
-  await mkdir(empty);
   // Bare, as a new project is: the migrations are the program's work.
   const supabase = await startLocalSupabase({
     stateDir: join(home, 'supabase'),
-    migrationsDir: empty,
+    bare: true,
     throwAway: true,
   });
   await mkdir(join(home, 'state'));
