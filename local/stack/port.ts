@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 
 /** Asked before anything is started, so that the answer comes at once and says what to do. 0 is always free. */
 export async function assertPortIsFree(port: number): Promise<void> {
@@ -16,4 +16,14 @@ export async function assertPortIsFree(port: number): Promise<void> {
   } finally {
     server.close();
   }
+}
+
+/** One that is free now on 127.0.0.1; whoever wants it should take it soon. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }

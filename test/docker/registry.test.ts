@@ -1,61 +1,14 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
+import { freePort } from '../../local/stack/port.ts';
+import { startRegistry } from '../../local/stack/registry.ts';
 import { docker, dockerTest, useEngine, useTestImage } from './host.ts';
 import { buildVariant } from './image.ts';
 
 const image = useTestImage();
 const stage = useEngine(image);
-const installed = (process.env.PATH ?? '')
-  .split(delimiter)
-  .some((dir) => existsSync(join(dir, 'docker-registry')));
-
-/** Debian's `docker-registry` on a loopback port, which Docker uses without TLS. Gives its address. */
-async function startRegistry(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'mobvibe-registry-'));
-  const port = await freePort();
-  const config = {
-    version: 0.1,
-    log: { level: 'error' },
-    storage: { filesystem: { rootdirectory: join(folder, 'data') } },
-    http: { addr: `127.0.0.1:${port}` },
-  };
-  await writeFile(join(folder, 'config.yml'), JSON.stringify(config)); // JSON is YAML.
-  const child = spawn('docker-registry', ['serve', join(folder, 'config.yml')], { stdio: 'ignore' });
-  const ended = once(child, 'close');
-  onTestFinished(async () => {
-    child.kill('SIGKILL');
-    await ended;
-    await rm(folder, { recursive: true });
-  });
-  await expect.poll(() => answers(port), { timeout: 20_000 }).toBe(true);
-  return `127.0.0.1:${port}`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function answers(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  return once(socket, 'connect')
-    .then(
-      () => true,
-      () => false,
-    )
-    .finally(() => socket.destroy());
-}
-
 async function push(tag: string): Promise<void> {
   const progress = await docker
     .getImage(tag)
@@ -68,8 +21,12 @@ async function push(tag: string): Promise<void> {
 dockerTest(
   'an image that is not here is pulled by the digest its tag had when the machine was made',
   async (context) => {
-    if (!installed) context.skip('docker-registry is not installed');
-    const tag = `${await startRegistry()}/mobvibe/sandbox:1`;
+    const folder = await mkdtemp(join(tmpdir(), 'mobvibe-registry-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const registry = await startRegistry(folder, await freePort());
+    if (!registry) return context.skip('docker-registry is not installed');
+    onTestFinished(() => registry.stop());
+    const tag = `${registry.host}/mobvibe/sandbox:1`;
     await buildVariant(docker, image, tag, 'first');
     await push(tag);
     const first = await docker.getImage(tag).inspect();

@@ -9,23 +9,36 @@ import { type LocalFly, startLocalFly } from '../../local/fly/server.ts';
 import { createSimulatedEngine } from '../../local/fly/simulated/engine.ts';
 import { immediateTimings } from '../../local/fly/timings.ts';
 import { type LocalSupabase, startLocalSupabase } from '../../local/supabase/server.ts';
+import type { Platforms, PlatformsOptions } from '../containers/platforms.ts';
 import { type Recorder, startRecorder } from './recorder.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const UP_TIMEOUT_MS = 240_000;
 
-/** Why these tests can't run here, or undefined. */
-export function missing(): string | undefined {
+/** The resource plugins, in the versions of their npm packages. */
+const PLUGINS = { command: '1.2.1', docker: '5.2.0' };
+
+/** Why tests that need these plugins can't run here, or undefined. */
+export function missing(...plugins: (keyof typeof PLUGINS)[]): string | undefined {
   if (spawnSync('pulumi', ['version']).status !== 0) return 'no `pulumi` on PATH';
-  const plugins = spawnSync('pulumi', ['plugin', 'ls', '--json'], { encoding: 'utf8' }).stdout;
-  const command = onPath('pulumi-resource-command') || plugins.includes('"command"');
-  return command
+  const installed = spawnSync('pulumi', ['plugin', 'ls', '--json'], { encoding: 'utf8' }).stdout;
+  const lacking = plugins.find(
+    (name) => !onPath(`pulumi-resource-${name}`) && !installed.includes(`"${name}"`),
+  );
+  return lacking === undefined
     ? undefined
-    : 'the Pulumi plugin `command` is not installed: pulumi plugin install resource command 1.2.1';
+    : `the Pulumi plugin \`${lacking}\` is not installed: pulumi plugin install resource ${lacking} ${PLUGINS[lacking]}`;
 }
 
 function onPath(program: string): boolean {
   return (process.env.PATH ?? '').split(':').some((folder) => existsSync(join(folder, program)));
+}
+
+interface RunOptions {
+  input?: string;
+  /** What it says is not kept: it was asked for a secret. */
+  confidential?: boolean;
+  kill?: Promise<NodeJS.Signals>;
 }
 
 export interface PulumiRun {
@@ -47,8 +60,11 @@ export interface World {
 
 export interface Stack {
   up(...args: string[]): Promise<PulumiRun>;
-  run(...args: string[]): Promise<PulumiRun>;
+  run(command: string, ...args: string[]): Promise<PulumiRun>;
+  /** Pulumi and its plugins get the signal when the promise settles, as from a terminal. */
+  killed(signal: Promise<NodeJS.Signals>, command: string, ...args: string[]): Promise<PulumiRun>;
   set(key: string, value: string): Promise<void>;
+  /** Secrets in clear. */
   output(): Promise<Record<string, unknown>>;
   /** As kept by the backend, secrets encrypted. */
   state(): Promise<string>;
@@ -57,25 +73,23 @@ export interface Stack {
 export const SANDBOX_IMAGE = `registry.fly.io/test@sha256:${'a'.repeat(64)}`;
 export const CONTROLLER_IMAGE = `registry.fly.io/test@sha256:${'b'.repeat(64)}`;
 
-export async function startWorld(): Promise<World> {
+type Open = (
+  options: PlatformsOptions,
+) => Promise<Pick<Platforms, 'fly' | 'supabase' | 'settings' | 'close'>>;
+
+/** `open`: starts Fly and Supabase; by default one whose machines are simulated, and images that are given. */
+export async function startWorld(open: Open = openSimulated): Promise<World> {
   const home = await mkdtemp(join(tmpdir(), 'mobvibe-pulumi-'));
   // Postgres runs as another user where we are root.
   await chmod(home, 0o711);
   const token = `org_${'canary'.repeat(4)}`;
-  const fly = await startLocalFly({
-    engine: createSimulatedEngine(),
-    stateDir: join(home, 'fly'),
-    tokens: [token],
-    timings: immediateTimings,
-    rateLimits: false,
-  });
-  const recorder = await startRecorder(fly.url);
   // Bare, as a new project is: the migrations are the program's work.
-  const supabase = await startLocalSupabase({
-    stateDir: join(home, 'supabase'),
-    bare: true,
-    throwAway: true,
+  const platforms = await open({ home, token, bare: true }).catch(async (error) => {
+    await rm(home, { recursive: true, force: true });
+    throw error;
   });
+  const { fly, supabase } = platforms;
+  const recorder = await startRecorder(fly.url);
   await mkdir(join(home, 'state'));
   // Pulumi writes a stack's settings beside the project file: a copy of that, and the program itself.
   const project = join(home, 'project');
@@ -95,13 +109,20 @@ export async function startWorld(): Promise<World> {
     NO_COLOR: '1',
   };
 
-  async function pulumi(args: string[]): Promise<PulumiRun> {
+  async function pulumi(
+    args: string[],
+    { input = '', confidential, kill }: RunOptions = {},
+  ): Promise<PulumiRun> {
     const child = spawn('pulumi', [...args, '--non-interactive'], {
       cwd: project,
       env,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
       timeout: UP_TIMEOUT_MS,
+      // With its plugins it is a group that a signal can be sent to, as a terminal does.
+      detached: true,
     });
+    child.stdin.on('error', () => {}).end(input);
+    void kill?.then((signal) => child.exitCode === null && process.kill(-child.pid!, signal));
     let output = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
@@ -109,7 +130,7 @@ export async function startWorld(): Promise<World> {
       });
     }
     const [code] = await once(child, 'close');
-    said.push(output);
+    if (!confidential) said.push(output);
     return { code: code ?? -1, output };
   }
 
@@ -122,41 +143,70 @@ export async function startWorld(): Promise<World> {
     said,
     async stack(name, config = {}) {
       const at = ['--stack', name];
-      const must = async (args: string[]) => {
-        const { code, output } = await pulumi(args);
+      const must = async (args: string[], options?: RunOptions) => {
+        const { code, output } = await pulumi(args, options);
         if (code !== 0) throw new Error(`pulumi ${args[0]} ended with ${code}:\n${output}`);
         return output;
       };
       await must(['stack', 'init', name]);
-      const set = async (key: string, value: string, ...flags: string[]) =>
-        void (await must(['config', 'set', key, value, ...flags, ...at]));
+      const set = async (values: Record<string, string>) => {
+        const pairs = Object.entries(values).flatMap(([key, value]) => ['--plaintext', `${key}=${value}`]);
+        await must(['config', 'set-all', ...pairs, ...at]);
+      };
       const values = {
-        flyOrg: 'personal',
+        ...platforms.settings,
         flyApiUrl: recorder.url,
-        supabaseUrl: supabase.url,
-        sandboxImageRef: SANDBOX_IMAGE,
-        controllerImageRef: CONTROLLER_IMAGE,
-        // Nothing runs in a simulated machine.
-        smoke: 'false',
         ...config,
       };
-      for (const [key, value] of Object.entries(values)) await set(key, value);
-      await set('supabaseServiceRoleKey', supabase.secretKey, '--secret');
+      await set(values);
+      const setSecret = (key: string, input: string) =>
+        must(['config', 'set', key, '--secret', ...at], { input });
+      await setSecret('supabaseServiceRoleKey', supabase.secretKey);
       const { user, password, host, port, database } = connection;
-      await set('supabaseDbUrl', `postgresql://${user}:${password}@${host}:${port}/${database}`, '--secret');
+      await setSecret('supabaseDbUrl', `postgresql://${user}:${password}@${host}:${port}/${database}`);
       return {
         up: (...args) => pulumi(['up', '--yes', '--skip-preview', ...at, ...args]),
-        run: (command, ...args) => pulumi([command!, ...at, ...args]),
-        set: (key, value) => set(key, value),
-        output: async () => JSON.parse(await must(['stack', 'output', '--json', '--stack', name])),
+        run: (command, ...args) => pulumi([command, ...at, ...args]),
+        killed: (kill, command, ...args) => pulumi([command, ...at, ...args], { kill }),
+        set: (key, value) => set({ [key]: value }),
+        output: async () =>
+          JSON.parse(
+            await must(['stack', 'output', '--json', '--show-secrets', ...at], { confidential: true }),
+          ),
         state: () => must(['stack', 'export', '--stack', name]),
       };
     },
     async close() {
       await recorder.close();
+      await platforms.close();
+      await rm(home, { recursive: true, force: true });
+    },
+  };
+}
+
+async function openSimulated({ home, token, bare }: PlatformsOptions): ReturnType<Open> {
+  const fly = await startLocalFly({
+    engine: createSimulatedEngine(),
+    stateDir: join(home, 'fly'),
+    tokens: [token],
+    timings: immediateTimings,
+    rateLimits: false,
+  });
+  const supabase = await startLocalSupabase({ stateDir: join(home, 'supabase'), bare, throwAway: true });
+  return {
+    fly,
+    supabase,
+    settings: {
+      flyOrg: 'personal',
+      supabaseUrl: supabase.url,
+      sandboxImageRef: SANDBOX_IMAGE,
+      controllerImageRef: CONTROLLER_IMAGE,
+      // Nothing runs in a simulated machine.
+      smoke: 'false',
+    },
+    async close() {
       await fly.close();
       await supabase.close();
-      await rm(home, { recursive: true, force: true });
     },
   };
 }

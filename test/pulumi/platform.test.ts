@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createFlyClient, type FlyClient } from '../../fly/index.ts';
 import { CONTROLLER_IMAGE, missing, SANDBOX_IMAGE, type Stack, startWorld, type World } from './engine.ts';
 
-const reason = missing();
+const reason = missing('command');
 const OTHER_IMAGE = `registry.fly.io/test@sha256:${'c'.repeat(64)}`;
 const MINUTES = 60_000;
 
