@@ -19,7 +19,7 @@ describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
   beforeAll(async () => {
     if (reason !== undefined) return;
     try {
-      world = await startWorld(startPlatforms);
+      world = await startWorld({ open: startPlatforms });
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       reason = error.message;

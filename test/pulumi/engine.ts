@@ -77,8 +77,17 @@ type Open = (
   options: PlatformsOptions,
 ) => Promise<Pick<Platforms, 'fly' | 'supabase' | 'settings' | 'close'>>;
 
-/** `open`: starts Fly and Supabase; by default one whose machines are simulated, and images that are given. */
-export async function startWorld(open: Open = openSimulated): Promise<World> {
+interface WorldOptions {
+  /** Starts Fly and Supabase. Default: machines are simulated, and images are given. */
+  open?: Open;
+  /** Folder of the program, in this repository. Default: ours. */
+  program?: string;
+}
+
+export async function startWorld({
+  open = openSimulated,
+  program = 'infra',
+}: WorldOptions = {}): Promise<World> {
   const home = await mkdtemp(join(tmpdir(), 'mobvibe-pulumi-'));
   // Postgres runs as another user where we are root.
   await chmod(home, 0o711);
@@ -95,7 +104,7 @@ export async function startWorld(open: Open = openSimulated): Promise<World> {
   const project = join(home, 'project');
   await mkdir(project);
   await copyFile(join(ROOT, 'Pulumi.yaml'), join(project, 'Pulumi.yaml'));
-  await symlink(join(ROOT, 'infra'), join(project, 'infra'));
+  await symlink(join(ROOT, program), join(project, 'infra'));
   const said: string[] = [];
   const env: NodeJS.ProcessEnv = {
     ...process.env,
