@@ -9,6 +9,8 @@ export interface Recorder {
   failNext(pattern: RegExp, status: number): void;
   /** Passes the next one on, and loses its answer. */
   loseAnswerOf(pattern: RegExp): void;
+  /** From now on each write fails when it comes for the first time: with this status, or done and its answer lost. */
+  failEachOnce(how: number | 'lost'): { failed: ReadonlySet<string>; end(): void };
   close(): Promise<void>;
 }
 
@@ -16,11 +18,17 @@ export interface Recorder {
 export async function startRecorder(target: string): Promise<Recorder> {
   const writes: string[] = [];
   const faults: { pattern: RegExp; status: number | 'lost' }[] = [];
+  let each: { how: number | 'lost'; failed: Set<string> } | undefined;
+  const firstTime = (method: string, line: string) => {
+    if (each === undefined || method === 'GET' || each.failed.has(line)) return undefined;
+    each.failed.add(line);
+    return each.how;
+  };
   const server = createServer((incoming, outgoing) => {
     const line = `${incoming.method} ${incoming.url!.split('?')[0]}`;
     if (incoming.method !== 'GET') writes.push(line);
     const at = faults.findIndex(({ pattern }) => pattern.test(line));
-    const fault = at < 0 ? undefined : faults.splice(at, 1)[0]!.status;
+    const fault = at < 0 ? firstTime(incoming.method!, line) : faults.splice(at, 1)[0]!.status;
     if (typeof fault === 'number') {
       incoming.resume();
       outgoing
@@ -49,6 +57,16 @@ export async function startRecorder(target: string): Promise<Recorder> {
     writes,
     failNext: (pattern, status) => void faults.push({ pattern, status }),
     loseAnswerOf: (pattern) => void faults.push({ pattern, status: 'lost' }),
+    failEachOnce(how) {
+      const failed = new Set<string>();
+      each = { how, failed };
+      return {
+        failed,
+        end() {
+          each = undefined;
+        },
+      };
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
