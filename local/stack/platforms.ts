@@ -5,25 +5,27 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Child, startChild } from './child.ts';
-import { assertPortIsFree } from './port.ts';
+import { assertPortIsFree, freePort } from './port.ts';
 import { type Registry, startRegistry } from './registry.ts';
 import { localStateDir } from './state-dir.ts';
 
-/** As in `Pulumi.local.yaml`. Fly's own for its API inside, and those that the Supabase CLI takes for a local project. */
-const PORTS = { fly: 4280, supabase: 54_321, database: 54_322, registry: 5055 };
+/** As in `Pulumi.local.yaml`: Fly's own for its API inside, those that the Supabase CLI takes for a local project, and the registry's. */
+const PORTS = [4280, 54_321, 54_322, 5055];
 
 const HELP = `Plays Fly.io and Supabase on this computer, with nothing of ours on them yet: that is for "pulumi up --stack local".
-Machines are Docker containers; images come from a registry on 127.0.0.1:${PORTS.registry}.
+Machines are Docker containers; images come from a registry.
 
-  npm run platforms -- [--state-dir DIR] [--engine docker|simulated] [--verbose]
+  npm run platforms -- [--state-dir DIR] [--engine docker|simulated] [--ports F,S,D,R] [--verbose]
 
   --state-dir  where everything is kept between starts (default: "platforms" in the folder of the local stack)
   --engine     docker (default), or simulated: nothing runs in a machine then
+  --ports      of Fly, Supabase, its database and the registry on 127.0.0.1 (default ${PORTS}; 0 takes a free one)
   --verbose    print every part's log, on stderr
 `;
 
 interface FlyReady {
   ready: true;
+  url: string;
   lacks: string[];
 }
 interface SupabaseReady {
@@ -32,10 +34,19 @@ interface SupabaseReady {
   dbUrlFile: string;
 }
 
-const { stateDir, engine, verbose } = readOptions();
+interface Settings {
+  /** Files with one secret each. */
+  token: string;
+  serviceRoleKey: string;
+  dbUrl: string;
+  /** What is to be set otherwise than in `Pulumi.local.yaml`. */
+  others: Record<string, string>;
+}
+
+const { stateDir, engine, ports, verbose } = readOptions();
 let stopping = false;
 const started: (Child<{ ready: true }> | Registry)[] = [];
-const files = await start().catch(async (error: Error) => {
+const settings = await start().catch(async (error: Error) => {
   process.stderr.write(`${error.message}\n`);
   await stop();
   process.exit(1);
@@ -46,12 +57,14 @@ Fly.io and Supabase are played on this computer: no account, no bill. Everything
 
 In another terminal of this folder:
 
-  export FLY_API_TOKEN="$(cat ${files.token})" PULUMI_CONFIG_PASSPHRASE=local
+  export FLY_API_TOKEN="$(cat ${settings.token})" PULUMI_CONFIG_PASSPHRASE=local
   mkdir -p ${stateDir}/pulumi && pulumi login file://${stateDir}/pulumi
   pulumi stack init local
-  pulumi config set --stack local --secret supabaseServiceRoleKey < ${files.serviceRoleKey}
-  pulumi config set --stack local --secret supabaseDbUrl < ${files.dbUrl}
-  pulumi up --stack local
+  pulumi config set --stack local --secret supabaseServiceRoleKey < ${settings.serviceRoleKey}
+  pulumi config set --stack local --secret supabaseDbUrl < ${settings.dbUrl}
+${Object.entries(settings.others)
+  .map(([key, value]) => `  pulumi config set --stack local ${key} ${value}\n`)
+  .join('')}  pulumi up --stack local
 
 Ctrl-C stops it, and with it every machine.
 `);
@@ -71,8 +84,11 @@ for (const part of started) {
   });
 }
 
-async function start(): Promise<{ token: string; serviceRoleKey: string; dbUrl: string }> {
-  for (const port of [PORTS.fly, PORTS.supabase, PORTS.database]) await assertPortIsFree(port);
+async function start(): Promise<Settings> {
+  const [flyPort, supabasePort, dbPort, registryPort] = (await Promise.all(
+    ports.map(async (port) => port || (await freePort())),
+  )) as [number, number, number, number];
+  for (const port of [flyPort, supabasePort, dbPort]) await assertPortIsFree(port, '--ports');
   await mkdir(stateDir, { recursive: true, mode: 0o711 });
   const token = join(stateDir, 'fly-token');
   await writeFile(token, `local_${randomBytes(24).toString('hex')}\n`, { mode: 0o600, flag: 'wx' }).catch(
@@ -81,27 +97,41 @@ async function start(): Promise<{ token: string; serviceRoleKey: string; dbUrl: 
     },
   );
 
-  const registry = await startRegistry(join(stateDir, 'registry'), PORTS.registry);
-  if (registry) started.push(registry);
-  else
-    tell(
-      `note: docker-registry is not installed; another registry may listen on 127.0.0.1:${PORTS.registry}`,
-    );
+  await openRegistry(registryPort);
   const supabase = await part<SupabaseReady>('local Supabase', 'local/supabase/main.ts', [
     ...['--state-dir', join(stateDir, 'supabase'), '--bare'],
-    ...['--port', String(PORTS.supabase), '--db-port', String(PORTS.database)],
+    ...['--port', String(supabasePort), '--db-port', String(dbPort)],
   ]);
   const fly = await part<FlyReady>(
     'local Fly',
     'local/fly/main.ts',
     [
-      ...['--state-dir', join(stateDir, 'fly'), '--engine', engine, '--port', String(PORTS.fly)],
-      ...['--host-port', String(PORTS.fly), '--host-port', String(PORTS.supabase)],
+      ...['--state-dir', join(stateDir, 'fly'), '--engine', engine, '--port', String(flyPort)],
+      ...['--host-port', String(flyPort), '--host-port', String(supabasePort)],
     ],
     { FLY_API_TOKEN: (await readFile(token, 'utf8')).trim() },
   );
   for (const lack of fly.ready.lacks) tell(`note: ${lack}`);
-  return { token, serviceRoleKey: supabase.ready.secretKeyFile, dbUrl: supabase.ready.dbUrlFile };
+  const others = {
+    ...(flyPort !== PORTS[0] && endpoints('flyApiUrl', flyPort)),
+    ...(supabasePort !== PORTS[1] && endpoints('supabaseUrl', supabasePort)),
+    ...(engine === 'simulated' && { smoke: 'false' }),
+    ...(registryPort !== PORTS[3] && { registry: `127.0.0.1:${registryPort}` }),
+  };
+  return { token, serviceRoleKey: supabase.ready.secretKeyFile, dbUrl: supabase.ready.dbUrlFile, others };
+}
+
+function endpoints(key: string, port: number): Record<string, string> {
+  return { [key]: `http://127.0.0.1:${port}`, [`${key}Inside`]: `http://host.docker.internal:${port}` };
+}
+
+/** Another that listens there already does as well. */
+async function openRegistry(port: number): Promise<void> {
+  const taken = await assertPortIsFree(port, '--ports').catch((error: Error) => error);
+  const registry = taken ? undefined : await startRegistry(join(stateDir, 'registry'), port);
+  if (registry) started.push(registry);
+  else if (taken) tell(`note: images go to what listens on 127.0.0.1:${port} already`);
+  else tell(`note: docker-registry is not installed; images need another registry on 127.0.0.1:${port}`);
 }
 
 async function part<Ready extends { ready: true }>(
@@ -129,12 +159,18 @@ function tell(sentence: string): void {
   process.stdout.write(`${sentence}\n`);
 }
 
-function readOptions(): { stateDir: string; engine: 'docker' | 'simulated'; verbose: boolean } {
+function readOptions(): {
+  stateDir: string;
+  engine: 'docker' | 'simulated';
+  ports: number[];
+  verbose: boolean;
+} {
   try {
     const { values } = parseArgs({
       options: {
         'state-dir': { type: 'string' },
         engine: { type: 'string', default: 'docker' },
+        ports: { type: 'string', default: PORTS.join() },
         verbose: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
@@ -147,8 +183,17 @@ function readOptions(): { stateDir: string; engine: 'docker' | 'simulated'; verb
     if (engine !== 'docker' && engine !== 'simulated') {
       throw new Error(`--engine must be docker or simulated, got ${JSON.stringify(engine)}`);
     }
+    if (
+      !/^\d+(,\d+){3}$/.test(values.ports) ||
+      values.ports.split(',').some((port) => Number(port) > 65_535)
+    ) {
+      throw new Error(
+        `--ports must be four port numbers with commas between, got ${JSON.stringify(values.ports)}`,
+      );
+    }
     const dir = values['state-dir'] ?? join(localStateDir(process.env, process.getuid?.()), 'platforms');
-    return { stateDir: resolve(dir), engine, verbose: values.verbose };
+    const ports = values.ports.split(',').map(Number);
+    return { stateDir: resolve(dir), engine, ports, verbose: values.verbose };
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n\n${HELP}`);
     process.exit(2);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 
 /** Asked before anything is started, so that the answer comes at once and says what to do. 0 is always free. */
-export async function assertPortIsFree(port: number): Promise<void> {
+export async function assertPortIsFree(port: number, flag = '--port'): Promise<void> {
   const server = createServer();
   try {
     server.listen(port, '127.0.0.1');
@@ -11,7 +11,7 @@ export async function assertPortIsFree(port: number): Promise<void> {
     const { code } = error as NodeJS.ErrnoException;
     const why = code === 'EADDRINUSE' ? 'in use' : `not to be had (${code})`;
     throw new Error(
-      `Port ${port} of 127.0.0.1 is ${why}: choose another with --port, or 0 for any that is free`,
+      `Port ${port} of 127.0.0.1 is ${why}: choose another with ${flag}, or 0 for any that is free`,
     );
   } finally {
     server.close();

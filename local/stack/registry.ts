@@ -1,7 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { assertPortIsFree } from './port.ts';
 
 const READY_TIMEOUT_MS = 15_000;
 const LOOK_EVERY_MS = 100;
@@ -11,10 +10,9 @@ export interface Registry {
   stop(): Promise<void>;
 }
 
-/** Debian's `docker-registry` on loopback; `undefined` where it isn't installed. */
+/** Debian's `docker-registry` on a port of loopback that is free; `undefined` where it isn't installed. */
 export async function startRegistry(dir: string, port: number): Promise<Registry | undefined> {
   if (spawnSync('docker-registry', ['--version']).error) return undefined;
-  await assertPortIsFree(port);
   const host = `127.0.0.1:${port}`;
   const config = {
     version: '0.1',
