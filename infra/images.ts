@@ -10,6 +10,8 @@ export interface ImagesArgs extends Place {
   /** Host of the registry; whoever runs Docker is logged in there (`fly auth docker`), so no password is in the state. */
   registry: string;
   config: ImagesConfig;
+  /** Refuse to delete the repository: machines boot from it. */
+  protect: boolean;
 }
 
 /** From the program's folder, where the engine starts its providers: a path of this computer would be a change on the next one. */
@@ -48,7 +50,8 @@ export class Images extends pulumi.ComponentResource {
 
   #repository(name: string, args: ImagesArgs): App {
     const { endpoint, org } = args;
-    return new App(name, { endpoint, org, name: physicalName(args, 'img') }, { parent: this });
+    const opts = { parent: this, protect: args.protect };
+    return new App(name, { endpoint, org, name: physicalName(args, 'img') }, opts);
   }
 
   #build(name: string, app: App, { registry }: ImagesArgs, build: docker.types.input.DockerBuild) {

@@ -33,7 +33,11 @@ export class Platform extends pulumi.ComponentResource {
     const place = { endpoint: config.flyApiUrl, org: config.org, project, stack };
     const own = { parent: this };
 
-    this.images = new Images('images', { ...place, registry: config.registry, config: config.images }, own);
+    this.images = new Images(
+      'images',
+      { ...place, registry: config.registry, config: config.images, protect },
+      own,
+    );
     this.database = new Database(
       'database',
       { stack, supabaseUrl: supabase.url, serviceRoleKey: supabase.serviceRoleKey, dbUrl: supabase.dbUrl },

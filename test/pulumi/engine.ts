@@ -54,6 +54,9 @@ export interface World {
   token: string;
   /** Everything that Pulumi said in this world, and each state that it left. */
   said: string[];
+  /** Of this world alone. `project` in it is where Pulumi runs, in this environment. */
+  folder: string;
+  env: NodeJS.ProcessEnv;
   stack(name: string, config?: Record<string, string>): Promise<Stack>;
   close(): Promise<void>;
 }
@@ -150,6 +153,8 @@ export async function startWorld({
     supabase,
     token,
     said,
+    folder: home,
+    env,
     async stack(name, config = {}) {
       const at = ['--stack', name];
       const must = async (args: string[], options?: RunOptions) => {
