@@ -3,7 +3,7 @@ import { FlyError, flyError } from './errors.ts';
 import { path } from './path.ts';
 import { APP_DELETIONS } from './rate.ts';
 import { listUnder, nothing, object, withText } from './replies.ts';
-import type { App, CreateAppRequest } from './types.ts';
+import type { App, CreateAppRequest, TokenInfo } from './types.ts';
 import { checkApp, checkDuration, checkSegment } from './validate.ts';
 
 /** Fly docs, "machines/api/apps-resource". */
@@ -123,6 +123,21 @@ export function appCalls(caller: Caller) {
         options,
       );
       return token;
+    },
+
+    /** What the client's own token is good for: one entry for each token that it is made of. */
+    async currentTokens(options: CallOptions = {}): Promise<TokenInfo[]> {
+      return caller.call(
+        {
+          name: 'currentTokens',
+          effect: 'none',
+          method: 'GET',
+          path: '/v1/tokens/current',
+          target: 'tokens',
+          read: listUnder<TokenInfo>('tokens'),
+        },
+        options,
+      );
     },
   };
 }

@@ -32,6 +32,15 @@ export interface App {
   created_at?: number;
 }
 
+/** What a token is good for (Fly's OpenAPI document, `GET /v1/tokens/current`). */
+export interface TokenInfo {
+  org_slug?: string;
+  /** Those that it is limited to; absent or empty: all of the organisation's. */
+  apps?: string[] | null;
+  /** Machine that it is limited to. */
+  restricted_to_machine?: string;
+}
+
 // Machines
 
 /** Resting, passing and final states (Fly docs, "machines/machine-states"). New ones may appear. */

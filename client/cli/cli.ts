@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, type CommanderError } from 'commander';
+import { doctorCommand } from './commands/doctor.ts';
 import { execCommand } from './commands/exec.ts';
 import { fileCommands } from './commands/files.ts';
 import { jobCommands } from './commands/job.ts';
@@ -17,6 +18,7 @@ Examples:
   $ mobvibe exec demo -- npm test                  run a command there, as if it ran here
   $ mobvibe job run demo -- node build.js          queue a command and follow it
   $ mobvibe session stop demo                      save the files and give the sandbox back
+  $ mobvibe doctor                                 what is missing for a stack on Fly.io and Supabase
 
 Connection: MOBVIBE_URL and MOBVIBE_API_KEY, or what "mobvibe up" wrote to ~/.mobvibe/local.json
 (another file: MOBVIBE_CONFIG_FILE).
@@ -50,7 +52,8 @@ function buildProgram(cli: Cli): Command {
       writeOut: (text) => void cli.stdout.write(text),
       writeErr: () => {},
     });
-  for (const add of [upCommand, sessionCommands, execCommand, fileCommands, jobCommands]) add(program, cli);
+  for (const add of [upCommand, sessionCommands, execCommand, fileCommands, jobCommands, doctorCommand])
+    add(program, cli);
   const withJson = (command: Command) => command.option('--json', 'answer, or error, as one JSON value');
   withJson(program);
   for (const command of below(program)) withJson(command.copyInheritedSettings(program));

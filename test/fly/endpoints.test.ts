@@ -50,6 +50,12 @@ const CASES: Record<string, Case> = {
     answer: { json: { token: 'FlyV1 fm2_x' } },
     gives: 'FlyV1 fm2_x',
   },
+  currentTokens: {
+    call: (fly) => fly.currentTokens(),
+    sent: 'GET /v1/tokens/current',
+    answer: { json: { tokens: [{ org_slug: 'acme', apps: null }] } },
+    gives: [{ org_slug: 'acme', apps: null }],
+  },
   listMachines: {
     call: (fly) => fly.listMachines('cell'),
     sent: 'GET /v1/apps/cell/machines',
