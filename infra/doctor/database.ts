@@ -24,7 +24,8 @@ export async function database(dbUrl: string, migrations: URL, signal: AbortSign
   try {
     await client.connect();
     const { rows } = await client.query(
-      `select current_user as name, to_regclass('${HISTORY}') is not null as known,
+      `select current_user as name,
+        exists (select from pg_tables where schemaname || '.' || tablename = '${HISTORY}') as known,
         has_database_privilege(current_database(), 'create') and has_schema_privilege('public', 'create') as may`,
     );
     const { name, may, known } = rows[0];

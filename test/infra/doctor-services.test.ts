@@ -44,14 +44,21 @@ describe('Fly’s token', () => {
   });
   test('that Fly does not know', async () => {
     const verdict = await ask('fm2_canary-of-nobody');
-    expect(verdict).toMatchObject({ status: 'wrong', says: /HTTP 401/, mend: /fly tokens create org/ });
+    expect(verdict).toMatchObject({
+      status: 'wrong',
+      says: expect.stringMatching(/HTTP 401/),
+      mend: expect.stringMatching(/fly tokens create org/),
+    });
     expect(JSON.stringify(verdict)).not.toContain('canary');
   });
   test('of a single app', async () => {
     const fly = createFlyClient({ token: TOKEN, baseUrl: world.fly.url });
     const token = await fly.createDeployToken(await world.app(), '1h');
     fly.close();
-    expect(await ask(token)).toMatchObject({ status: 'wrong', mend: /fly tokens create org/ });
+    expect(await ask(token)).toMatchObject({
+      status: 'wrong',
+      mend: expect.stringMatching(/fly tokens create org/),
+    });
   });
   test('without a way to Fly', async () => {
     expect(await ask(TOKEN, { baseUrl: 'http://127.0.0.1:1' })).toEqual({
@@ -127,7 +134,7 @@ describe('Supabase', () => {
     const { url, publishableKey } = supabase;
     expect(await supabaseProject(url, publishableKey, signal())).toMatchObject({
       status: 'wrong',
-      says: /^the key is that of anon/,
+      says: expect.stringMatching(/^the key is that of anon/),
       mend: 'pulumi config set --secret supabaseServiceRoleKey',
     });
     const verdict = await supabaseProject(url, 'sb_secret_canary-of-another-project', signal());
@@ -146,7 +153,10 @@ describe('Supabase', () => {
   });
   test('is not there', async () => {
     const verdict = await supabaseProject('http://127.0.0.1:1', 'sb_secret_x', signal());
-    expect(verdict).toMatchObject({ status: 'wrong', says: /^http:\/\/127.0.0.1:1 can't be reached/ });
+    expect(verdict).toMatchObject({
+      status: 'wrong',
+      says: expect.stringMatching(/^http:\/\/127.0.0.1:1 can't be reached/),
+    });
     expect(judgeAnswer('https://x', 544, undefined, 'paused').says).toBe(
       'https://x answers with HTTP 544: paused',
     );
@@ -192,9 +202,17 @@ describe('Supabase', () => {
     const fresh = bare.supabase;
     const seen = await supabaseProject(fresh.url, fresh.secretKey, signal());
     expect(seen).toEqual(ok(`${fresh.url} takes the key; our functions are not there yet`));
+    const client = new Client(fresh.connection);
+    await client.connect();
+    await client.query('drop schema supabase_migrations cascade');
+    await client.end();
     const { right, migrations } = await database(urlOf(fresh), MIGRATIONS, signal());
     expect(right.status).toBe('ok');
-    expect(migrations).toMatchObject({ status: 'warning', says: /are not applied yet/, mend: 'pulumi up' });
+    expect(migrations).toMatchObject({
+      status: 'warning',
+      says: expect.stringMatching(/are not applied yet/),
+      mend: 'pulumi up',
+    });
   });
   test('a database that is not there', async () => {
     const { port } = supabase.connection;
@@ -203,7 +221,10 @@ describe('Supabase', () => {
   });
   test('no database at that address', async () => {
     const { right } = await database('postgresql://u:canary@127.0.0.1:1/d', MIGRATIONS, signal());
-    expect(right).toMatchObject({ status: 'wrong', says: /^127.0.0.1:1 can't be reached/ });
+    expect(right).toMatchObject({
+      status: 'wrong',
+      says: expect.stringMatching(/^127.0.0.1:1 can't be reached/),
+    });
     expect(JSON.stringify(right)).not.toContain('canary');
   });
   test.each([
@@ -212,7 +233,7 @@ describe('Supabase', () => {
     ['postgresql://u:canary@pooler.example:6543/d', /transaction mode/],
   ])('%s is refused before anything is sent', async (url, words) => {
     const { right } = await database(url, MIGRATIONS, signal());
-    expect(right).toMatchObject({ status: 'wrong', says: words });
+    expect(right).toMatchObject({ status: 'wrong', says: expect.stringMatching(words) });
     expect(JSON.stringify(right)).not.toContain('canary');
   });
   test('the direct address without IPv6 has a hint', () => {
@@ -223,7 +244,7 @@ describe('Supabase', () => {
   test('migrations of a newer project', () => {
     expect(judgeMigrations(['1', '2'], ['1', '2', '3'])).toMatchObject({
       status: 'wrong',
-      says: /^the database has 3/,
+      says: expect.stringMatching(/^the database has 3/),
       mend: 'git pull',
     });
     expect(judgeMigrations(['1', '2'], ['1']).says).toBe('1 of 2 are not applied yet, the first 2');

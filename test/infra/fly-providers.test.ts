@@ -96,7 +96,7 @@ describe.concurrent('App', () => {
     await vi.waitFor(() => expect(running('whole-life')).toHaveLength(1), SOON);
     await app.delete(id, outs);
     await expect(world.call('GET', '/v1/apps/whole-life')).resolves.toMatchObject({
-      error: /Could not find/,
+      error: expect.stringMatching(/Could not find/),
     });
     expect(running('whole-life')).toEqual([]);
     await app.delete(id, outs);
@@ -138,7 +138,9 @@ describe.concurrent('App', () => {
   it('refuses an app on another network, and one of another organisation', async () => {
     const onOther = await world.app({ network: 'other' });
     const refused = await failureOf(process.of('App').create(inputs(onOther)));
-    expect(refused).toMatchObject({ message: /it is on the network other, not cells/ });
+    expect(refused).toMatchObject({
+      message: expect.stringMatching(/it is on the network other, not cells/),
+    });
     expect(refused.id).toBeUndefined();
     const ofOther = await world.app({ org_slug: 'rival', network: 'cells' });
     await expect(process.of('App').create(inputs(ofOther))).rejects.toThrow(
@@ -518,7 +520,7 @@ describe.concurrent('Machine', () => {
 
     fault(app, 'machine.update', 'POST', 500);
     const failed = await failureOf(provider.update(id, changed, withLevel(app, 'warn')));
-    expect(failed).toMatchObject({ message: /updateMachine .*trouble/ });
+    expect(failed).toMatchObject({ message: expect.stringMatching(/updateMachine .*trouble/) });
     await expect(getMachine(app, id)).resolves.toMatchObject({ config: { env: { LEVEL: 'debug' } } });
     await expect(provider.update(id, changed, withLevel(app, 'warn'))).resolves.toMatchObject({
       state: 'started',
@@ -567,7 +569,10 @@ describe.concurrent('Machine', () => {
     const failed = await failureOf(provider.create(inputs(app)));
     const [machine] = await machines(app);
     const { __provider, ...properties } = failed.properties!;
-    expect(failed).toMatchObject({ id: machine!.id, reasons: [/will not run: its state is failed/] });
+    expect(failed).toMatchObject({
+      id: machine!.id,
+      reasons: [expect.stringMatching(/will not run: its state is failed/)],
+    });
     expect(properties).toMatchObject({ ...inputs(app), machineId: machine!.id, state: 'failed' });
     // Without it nobody could read or delete it later.
     expect(__provider).toBe(process.printed.Machine.provider);
@@ -585,7 +590,10 @@ describe.concurrent('Machine', () => {
     const app = await world.app();
     world.fly.faults.add({ kind: 'stuck', state: 'starting', app });
     const late = await failureOf(provider.create(inputs(app, { startTimeoutSeconds: 0.1 })));
-    expect(late).toMatchObject({ id: /./, reasons: [/not within 0.1 s; its state is starting/] });
+    expect(late).toMatchObject({
+      id: expect.stringMatching(/./),
+      reasons: [expect.stringMatching(/not within 0.1 s; its state is starting/)],
+    });
     const [{ id }] = (await machines(app)) as [{ id: string }];
     expect(late.id).toBe(id);
     await world.call('POST', `/v1/apps/${app}/machines/${id}/stop`);
