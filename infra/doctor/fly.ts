@@ -72,7 +72,7 @@ export function judgeRefusal(
   return wrong(`${baseUrl} does not answer as it should: ${why}`, `curl -sS ${baseUrl}/v1/platform/regions`);
 }
 
-/** An hour's work and a day's margin; the variable is needed by pulumi alone. */
+/** For a day: pulumi alone needs it, the controller has one of its own. */
 function newToken(org = 'ORG'): string {
   return `export FLY_API_TOKEN="$(fly tokens create org -o ${org} -x 24h)"`;
 }

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Finding } from '../../infra/doctor/finding.ts';
 import { missing, type Stack, startWorld, type World } from './engine.ts';
 
-const reason = missing();
+const reason = missing('command');
 const DOCTOR = fileURLToPath(new URL('../../infra/doctor/main.ts', import.meta.url));
 const MINUTES = 60_000;
 
