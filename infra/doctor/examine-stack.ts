@@ -26,10 +26,9 @@ interface Asked {
 /** Pulumi, and how far the way to the stack's settings leads: each step needs the one before it. */
 export async function examineStack({ pulumi, env, stack, projectDir, nodeModules, look }: Asked) {
   const findings: Finding[] = [];
-  let settings: Settings = new Map();
   const end = (why: string, ...checks: string[]) => {
     findings.push(...checks.map((check) => ({ check, ...skipped(why) })));
-    return { findings, settings };
+    return { findings, settings: new Map() as Settings };
   };
   /** Whether it may go on. */
   const step = async (...seen: Parameters<Look>) => {
@@ -58,14 +57,17 @@ export async function examineStack({ pulumi, env, stack, projectDir, nodeModules
   });
   if (name === undefined) return end('no stack', 'settings', 'secrets');
   const of = name;
+  let settings: Settings | undefined;
   await step('secrets', 'pulumi config', async (signal) => {
     const project = projectName(await readFile(join(projectDir, 'Pulumi.yaml'), 'utf8'));
     const read = await readSettings(pulumi, { project, stack: of }, signal);
     settings = read.settings;
     return read.verdict;
   });
-  await step('settings', 'pulumi config', async () => judgeSettings(settings, of));
-  return { findings, settings };
+  if (settings === undefined) return end('they could not be read', 'settings');
+  const known = settings;
+  await step('settings', 'pulumi config', async () => judgeSettings(known, of));
+  return { findings, settings: known };
 }
 
 /** Settings stand under it. */

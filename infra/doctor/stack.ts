@@ -28,12 +28,12 @@ export async function findStack(
   return { verdict: wrong(says, first ? `pulumi stack select ${first.name}` : 'pulumi stack init prod') };
 }
 
-/** With the values of secrets, in memory alone, where they can be decrypted. */
+/** With the values of secrets, in memory alone, where they can be decrypted. No settings when there is no reading them. */
 export async function readSettings(
   pulumi: Pulumi,
   { project, stack }: { project: string; stack: string },
   signal: AbortSignal,
-): Promise<{ settings: Settings; verdict: Verdict }> {
+): Promise<{ settings?: Settings; verdict: Verdict }> {
   const read = (...more: string[]) => pulumi(signal, 'config', '--json', '--stack', stack, ...more);
   const open = await read('--show-secrets');
   if (open?.code === 0) {
@@ -44,7 +44,7 @@ export async function readSettings(
   const says = open === undefined ? NO_CLI : complaint(open);
   const closed = await read();
   return {
-    settings: closed?.code === 0 ? parse(project, closed.stdout) : new Map(),
+    ...(closed?.code === 0 && { settings: parse(project, closed.stdout) }),
     verdict: wrong(
       `the secrets of ${stack} can't be decrypted: ${says}`,
       /passphrase/.test(says)

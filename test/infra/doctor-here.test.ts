@@ -224,9 +224,21 @@ describe('the stack', () => {
       says: "the secrets of prod can't be decrypted: incorrect passphrase",
       mend: 'export PULUMI_CONFIG_PASSPHRASE_FILE=FILE',
     });
-    expect(Object.fromEntries(settings)).toEqual({
+    expect(Object.fromEntries(settings!)).toEqual({
       flyOrg: { value: 'acme', secret: false },
       supabaseDbUrl: { value: undefined, secret: true },
+    });
+  });
+
+  test('no settings, when they can’t be read at all', async () => {
+    const pulumi = await pulumiThat({ config: 'echo "error: the backend is gone" >&2; exit 1' });
+    const read = await readSettings(pulumi, { project: 'mobvibe', stack: 'prod' }, signal());
+    expect(read).toEqual({
+      verdict: {
+        status: 'wrong',
+        says: "the secrets of prod can't be decrypted: the backend is gone",
+        mend: 'pulumi config --stack prod',
+      },
     });
   });
 

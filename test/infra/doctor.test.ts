@@ -21,6 +21,10 @@ describe('mobvibe doctor', () => {
     [fly, project] = await Promise.all([startFlyWorld(), startProject({ migrationsDir: MIGRATIONS })]);
     await mkdir(join(folder, 'bin'));
     await symlink(process.execPath, join(folder, 'bin/node'));
+    await mkdir(join(folder, 'docker'));
+    // With a helper, the registry itself is not asked.
+    const config = { credHelpers: { 'registry.fly.io': 'pass' } };
+    await writeFile(join(folder, 'docker/config.json'), JSON.stringify(config));
   });
   afterAll(async () => {
     await fly?.close();
@@ -121,14 +125,9 @@ esac
   });
 
   test('without Pulumi looks at what it can', async () => {
-    const docker = join(folder, 'docker');
-    await mkdir(docker);
-    // With a helper, the registry itself is not asked.
-    const config = { credHelpers: { 'registry.fly.io': 'pass' } };
-    await writeFile(join(docker, 'config.json'), JSON.stringify(config));
     const { code, stdout } = await doctor(['--json'], {
       PATH: '/nonexistent',
-      DOCKER_CONFIG: docker,
+      DOCKER_CONFIG: join(folder, 'docker'),
       DOCKER_HOST: `unix://${folder}/none.sock`,
       FLY_FLAPS_BASE_URL: fly.fly.url,
       SUPABASE_DB_URL: dbUrl(),
@@ -145,6 +144,16 @@ esac
       supabase: { status: 'skipped' },
       database: { status: 'ok' },
       migrations: { status: 'ok' },
+    });
+  });
+
+  test('settings that can’t be read are not taken for missing', async () => {
+    await pulumi(good());
+    await rm(join(folder, 'config.json'));
+    const env = { FLY_FLAPS_BASE_URL: fly.fly.url, DOCKER_CONFIG: join(folder, 'docker') };
+    expect(byCheck((await doctor(['--json'], env)).stdout).of).toMatchObject({
+      secrets: { status: 'wrong' },
+      settings: { status: 'skipped', says: 'they could not be read' },
     });
   });
 
