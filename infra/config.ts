@@ -20,7 +20,7 @@ export interface StackConfig {
   readonly controller: ControllerConfig;
   readonly protect: boolean;
   readonly smoke: boolean;
-  /** RFC 3339; handed on as an output. */
+  /** RFC 3339; handed on as an output, `never` where it is not set. */
   readonly expiresAt: string | undefined;
 }
 

@@ -15,4 +15,4 @@ export const cells = platform.cells.cells;
 export const schemaVersion = platform.database.schemaVersion;
 /** `pulumi stack output apiKey --show-secrets`. */
 export const apiKey = platform.database.apiKey;
-export const expiresAt = config.expiresAt;
+export const expiresAt = config.expiresAt ?? 'never';
