@@ -1,11 +1,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { checkPath, type GivenToken, reachReader } from './access.ts';
 import type { Core } from './core.ts';
 import type { AnswerFault, Target } from './faults.ts';
 import type { Params } from './routes/request.ts';
-import { forbidden, rateLimited, unauthorized } from './rules/errors.ts';
+import { rateLimited } from './rules/errors.ts';
 import { isObject } from './rules/json.ts';
 import { RateLimiter } from './rules/rates.ts';
-import { bareToken, sameHash, sha256Hex, tokenOfHeader } from './rules/tokens.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -18,17 +18,21 @@ declare module 'fastify' {
 export function guardCalls(
   server: FastifyInstance,
   core: Core,
-  { tokens, rateLimits = true }: { tokens: readonly string[]; rateLimits?: boolean },
+  { tokens, rateLimits = true }: { tokens: readonly GivenToken[]; rateLimits?: boolean },
 ): void {
-  const orgTokens = tokens.map((token) => sha256Hex(bareToken(token)));
+  const readReach = reachReader(core, tokens);
   const limiter = new RateLimiter();
+  server.decorateRequest('reach');
   server.decorateRequest('faultAfterwards', undefined);
 
   server.addHook('onRequest', async (request, reply) => {
     reply.header('fly-request-id', `${core.ids.ulid()}-local`);
     const { action } = request.routeOptions.config;
     // The list of regions is public on Fly as well.
-    if (action !== 'platform.regions') authorize(core, orgTokens, request);
+    if (action !== 'platform.regions') {
+      request.reach = readReach(request.headers.authorization);
+      checkPath(core, request);
+    }
     if (!rateLimits || !action) return;
     const { app, machine, org } = request.params as Partial<Params>;
     const perOrg = action === 'app.delete' || action === 'app.create';
@@ -54,23 +58,6 @@ export function guardCalls(
     reply.code(fault.error.status).header('content-type', 'application/json').removeHeader('content-length');
     return JSON.stringify(fault.error.body);
   });
-}
-
-/** An org's token may do everything, an app's deploy token what is below its app. */
-function authorize(core: Core, orgTokens: readonly string[], request: FastifyRequest): void {
-  const token = tokenOfHeader(request.headers.authorization);
-  if (!token) throw unauthorized();
-  const hash = sha256Hex(token);
-  if (orgTokens.some((known) => sameHash(known, hash))) return;
-  const now = core.clock.now();
-  const holder = core.apps
-    .all()
-    .find((app) =>
-      app.deploy_tokens.some(({ sha256, expires_at }) => expires_at > now && sameHash(sha256, hash)),
-    );
-  if (!holder) throw unauthorized();
-  const { app } = request.params as Partial<Params>;
-  if (app !== holder.name) throw forbidden(app ?? '');
 }
 
 function targetOf(core: Core, request: FastifyRequest): Target {

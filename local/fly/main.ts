@@ -31,7 +31,7 @@ async function main(): Promise<void> {
   const fly = await startLocalFly({
     ...options,
     engine: () => openEngine(options),
-    tokens: [options.token],
+    tokens: [options.org === undefined ? options.token : { token: options.token, org: options.org }],
     log,
   });
 

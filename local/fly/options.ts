@@ -12,6 +12,8 @@ export interface MainOptions {
   stateDir: string;
   port: number;
   token: string;
+  /** Slug of the organisation that the token is for; absent: all. */
+  org?: string;
   /** Folder bound into every machine: the machines' way to the controller. */
   gatewayDir?: string;
   /** Image reference to the folder that it is made of. */
@@ -33,6 +35,7 @@ export const usage = `Usage: FLY_API_TOKEN=… node local/fly/main.ts --state-di
   --port N            default 0: any free port
   --gateway-dir DIR   folder bound into every machine: its way to the controller
   --image REF=DIR     an image that machines may be made of; repeatable
+  --org SLUG          the token is this organisation's; without, it is good for all
   --no-rate-limits    without Fly's limits of 1 call a second per action and machine
   --tethered          end when stdin closes`;
 
@@ -50,6 +53,7 @@ export function parseMainOptions(args: string[], env: Record<string, string | un
     stateDir,
     port: parsePort('--port', values.port ?? '0', 0),
     token,
+    org: values.org,
     gatewayDir: values['gateway-dir'],
     dockerSocket: values['docker-socket'],
     images: Object.fromEntries((values.image ?? []).map(parseImage)),
@@ -71,6 +75,7 @@ function parseFlags(args: string[]) {
         'gateway-dir': { type: 'string' },
         image: { type: 'string', multiple: true },
         'docker-socket': { type: 'string' },
+        org: { type: 'string' },
         'no-rate-limits': { type: 'boolean' },
         tethered: { type: 'boolean' },
       },

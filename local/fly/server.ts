@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify';
+import type { GivenToken } from './access.ts';
 import type { Action } from './actions.ts';
 import { Apps } from './apps.ts';
 import { guardCalls } from './calls.ts';
@@ -47,8 +48,8 @@ export interface LocalFlyOptions {
   engine: Engine | (() => Promise<Engine>);
   /** Kept between starts; one local Fly at a time. */
   stateDir: string;
-  /** Accepted for everything, as an org's token. */
-  tokens: readonly string[];
+  /** Deploy tokens are made by the API. */
+  tokens: readonly GivenToken[];
   /** Default 0: any free one. */
   port?: number;
   /** Default 127.0.0.1. */

@@ -51,7 +51,8 @@ export class World {
   /** Names whose agent never dials. */
   readonly mute = new Set<string>();
   readonly #controllers = new Set<Controller>();
-  #apps = 0;
+  /** By app: what a controller is given, good for its cell alone. */
+  readonly #cellTokens = new Map<string, string>();
 
   private constructor(parts: { supabase: LocalSupabase; fly: LocalFly; dir: string }) {
     this.supabase = parts.supabase;
@@ -83,14 +84,20 @@ export class World {
 
   /** A cell of its own for each test: controllers see the rows and machines of their app alone. */
   async app(): Promise<string> {
-    const name = `cell-${++this.#apps}`;
+    const name = `cell-${this.#cellTokens.size + 1}`;
     // Not through the client: it would keep to Fly's limit of one a second.
-    const made = await fetch(`${this.fly.url}/v1/apps`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${FLY_TOKEN}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ app_name: name, org_slug: 'personal' }),
-    });
-    expect(made.status).toBe(201);
+    const post = async (path: string, body: object) => {
+      const made = await fetch(this.fly.url + path, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${FLY_TOKEN}`, 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+      expect(made.ok).toBe(true);
+      return (await made.json()) as { token: string };
+    };
+    await post('/v1/apps', { app_name: name, org_slug: 'personal' });
+    const { token } = await post(`/v1/apps/${name}/deploy_token`, { expiry: '24h' });
+    this.#cellTokens.set(name, token);
     return name;
   }
 
@@ -100,7 +107,7 @@ export class World {
   ): Promise<Controller> {
     const socket = join(this.dir, `${app}.sock`);
     const config = readConfig({
-      FLY_API_TOKEN: FLY_TOKEN,
+      FLY_API_TOKEN: this.#cellTokens.get(app),
       FLY_APP_NAME: app,
       FLY_FLAPS_BASE_URL: this.fly.url,
       SUPABASE_URL: this.supabase.url,

@@ -11,7 +11,7 @@ import { limitOf, take } from '../../local/fly/rules/rates.ts';
 import { placeInRegion } from '../../local/fly/rules/regions.ts';
 import { refusal, type Verb } from '../../local/fly/rules/states.ts';
 import { planStop } from '../../local/fly/rules/stops.ts';
-import { bareToken, tokenOfHeader } from '../../local/fly/rules/tokens.ts';
+import { separateTokens, tokensOfHeader } from '../../local/fly/rules/tokens.ts';
 import type { MachineConfig, MachineState } from '../../local/fly/wire.ts';
 
 function failure(run: () => unknown): Pick<FlyError, 'status' | 'message'> {
@@ -255,11 +255,11 @@ test('a command line is split at blanks, but for quotes and backslashes', () => 
   expect(failure(() => splitCommand(`echo "x`)).status).toBe(400);
 });
 
-test('both schemes of a token mean the same', () => {
+test('both schemes of a token mean the same, and a list is several', () => {
   expect(
-    ['Bearer abc', 'FlyV1 fm2_a,fm2_b', 'Bearer FlyV1 abc', 'Basic abc', undefined].map(tokenOfHeader),
-  ).toEqual(['abc', 'fm2_a,fm2_b', 'abc', null, null]);
-  expect(bareToken('FlyV1 abc\n')).toBe('abc');
+    ['Bearer abc', 'FlyV1 fm2_a,fm2_b', 'Bearer FlyV1 a, b,', 'Basic abc', undefined].map(tokensOfHeader),
+  ).toEqual([['abc'], ['fm2_a', 'fm2_b'], ['a', 'b'], [], []]);
+  expect(separateTokens('FlyV1 abc\n')).toEqual(['abc']);
 });
 
 describe('what an image boots', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { startBench, token } from './harness.ts';
+import { startBench } from './harness.ts';
 
 const machines = '/v1/apps/a1/machines';
 
@@ -161,32 +161,6 @@ test('network policies are created, replaced by id, listed with a trailing slash
   expect((await bench.call('POST', path, { name: 'p', rules: deny })).status).toBe(400);
   expect((await bench.call('DELETE', `${path}/${policy.id}`)).status).toBe(204);
   expect((await bench.call('DELETE', `${path}/${policy.id}`)).status).toBe(404);
-});
-
-describe('tokens', () => {
-  test('every route but the regions wants one', async () => {
-    const bench = await startBench();
-    for (const path of ['/v1/apps', '/v1/apps/a1/machines', '/v1/nothing', '/local/faults']) {
-      const wrong = await bench.call('GET', path, undefined, { authorization: 'Bearer wrong' });
-      expect([path, wrong.status]).toEqual([path, 401]);
-      expect((await fetch(bench.fly.url + path)).status).toBe(401);
-    }
-    expect((await fetch(`${bench.fly.url}/v1/platform/regions`)).status).toBe(200);
-    const scheme = { authorization: `FlyV1 ${token}` };
-    expect((await bench.call('GET', '/v1/apps', undefined, scheme)).status).toBe(200);
-  });
-
-  test('a deploy token works for its own app until it expires', async () => {
-    const bench = await startBench();
-    for (const name of ['a1', 'a2']) await bench.call('POST', '/v1/apps', { name });
-    const { body } = await bench.call('POST', '/v1/apps/a1/deploy_token', { expiry: '1h' });
-    const as = { authorization: body.token };
-    expect((await bench.call('GET', '/v1/apps/a1', undefined, as)).status).toBe(200);
-    expect((await bench.call('GET', '/v1/apps/a2', undefined, as)).status).toBe(403);
-    expect((await bench.call('GET', '/v1/apps', undefined, as)).status).toBe(403);
-    await bench.clock.advance(3_600_000);
-    expect((await bench.call('GET', '/v1/apps/a1', undefined, as)).status).toBe(401);
-  });
 });
 
 describe('limits and bad input', () => {

@@ -1,18 +1,25 @@
 import type { FastifyInstance } from 'fastify';
+import { checkOrg } from '../access.ts';
 import type { Core } from '../core.ts';
 import { parseAppRequest } from '../rules/apps.ts';
+import { reachesOrg } from '../rules/reach.ts';
 import type { AppRecord } from '../wire.ts';
 import { appOf, queryOf } from './request.ts';
 
 export function appRoutes(server: FastifyInstance, core: Core): void {
   server.post('/v1/apps', { config: { action: 'app.create' } }, async (request, reply) => {
-    const app = core.apps.create(parseAppRequest(request.body));
+    const wanted = parseAppRequest(request.body);
+    checkOrg(request.reach, wanted.org_slug);
+    const app = core.apps.create(wanted);
     return reply.code(201).send({ ...appView(core, app), created_at: app.created_at });
   });
 
   server.get('/v1/apps', { config: { action: 'app.list' } }, async (request) => {
     const org = queryOf(request).org_slug;
-    const apps = core.apps.all().filter((app) => !org || app.org_slug === org);
+    if (org) checkOrg(request.reach, org);
+    const apps = core.apps
+      .all()
+      .filter(({ org_slug }) => (org ? org_slug === org : reachesOrg(request.reach, org_slug)));
     return { total_apps: apps.length, apps: apps.map((app) => appView(core, app)) };
   });
 

@@ -22,7 +22,9 @@ class LeaseError extends FlyError {
 }
 
 export const unauthorized = () => new FlyError(401, 'unauthorized');
-export const forbidden = (app: string) => new FlyError(403, `not authorized to access app "${app}"`);
+export const appForbidden = (app: string) => new FlyError(403, `not authorized to access app "${app}"`);
+export const orgForbidden = (org: string) =>
+  new FlyError(403, `not authorized to access organization "${org}"`);
 export const rateLimited = () => new FlyError(429, 'rate limit exceeded');
 export const unsupported = (what: string) => new FlyError(501, `local Fly does not support ${what}`);
 export const invalidArgument = (what: string) => new FlyError(400, `invalid_argument: ${what}`);

@@ -1,20 +1,18 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash } from 'node:crypto';
 
-/** The token of an `Authorization` header; Fly takes `Bearer` and `FlyV1`. Null for anything else. */
-export function tokenOfHeader(header: string | undefined): string | null {
+/** The tokens of an `Authorization` header: Fly takes `Bearer` and `FlyV1`, and several with commas between. */
+export function tokensOfHeader(header: string | undefined): string[] {
   const [, rest] = /^(?:Bearer|FlyV1)\s+(.+)$/i.exec(header ?? '') ?? [];
-  return rest ? bareToken(rest) : null;
+  return rest === undefined ? [] : separateTokens(rest);
 }
 
-/** `fly tokens create` prints the scheme as part of the token; both forms are the same token. */
-export function bareToken(token: string): string {
-  return token.trim().replace(/^FlyV1\s+/i, '');
+/** `fly tokens create` prints the scheme as part of what may be several tokens. */
+export function separateTokens(text: string): string[] {
+  const bare = text.trim().replace(/^FlyV1\s+/i, '');
+  return bare.split(',').flatMap((token) => token.trim() || []);
 }
 
+/** Records hold this instead of the token. */
 export function sha256Hex(text: string): string {
   return createHash('sha256').update(text).digest('hex');
-}
-
-export function sameHash(a: string, b: string): boolean {
-  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
 }
