@@ -35,7 +35,10 @@ export function reachReader({ apps, clock }: Pick<Core, 'apps' | 'clock'>, given
     apps
       .all()
       .filter(({ deploy_tokens }) =>
-        deploy_tokens.some(({ sha256, expires_at }) => sha256 === hash && expires_at > clock.now()),
+        deploy_tokens.some(
+          ({ sha256, expires_at, revoked_at }) =>
+            sha256 === hash && expires_at > clock.now() && revoked_at === undefined,
+        ),
       )
       .map(({ name }) => name);
 

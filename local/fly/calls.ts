@@ -36,8 +36,9 @@ export function guardCalls(
     if (!rateLimits || !action) return;
     const { app, machine, org } = request.params as Partial<Params>;
     const perOrg = action === 'app.delete' || action === 'app.create';
-    if (!limiter.allows(action, perOrg ? '' : (machine ?? app ?? org ?? ''), core.clock.now()))
-      throw rateLimited();
+    const target = perOrg ? '' : (machine ?? app ?? org ?? '');
+    // Taking a lease and giving it back are two actions (superfly/fly-go names them apart), as are other methods of one path.
+    if (!limiter.allows(action, `${request.method} ${target}`, core.clock.now())) throw rateLimited();
   });
 
   server.addHook('preHandler', async (request) => {

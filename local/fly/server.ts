@@ -14,6 +14,7 @@ import { Fleet } from './machines/fleet.ts';
 import { FlyProxy } from './proxy.ts';
 import { appRoutes, deleteApp } from './routes/apps.ts';
 import { controlRoutes } from './routes/control.ts';
+import { graphqlRoutes } from './routes/graphql.ts';
 import { ipRoutes } from './routes/ip-assignments.ts';
 import { leaseRoutes } from './routes/leases.ts';
 import { lifecycleRoutes } from './routes/lifecycle.ts';
@@ -40,6 +41,7 @@ const routes = [
   ipRoutes,
   platformRoutes,
   orgRoutes,
+  graphqlRoutes,
   controlRoutes,
 ];
 

@@ -163,8 +163,8 @@ export interface AppRecord {
   secrets: { version: number; values: Record<string, Secret> };
   network_policies: NetworkPolicy[];
   ips: IpAssignment[];
-  /** SHA-256 (hex) and expiry (Unix milliseconds) of the deploy tokens made for it. */
-  deploy_tokens: { sha256: string; expires_at: number }[];
+  /** Of the deploy tokens made for it: SHA-256 in hex, times in Unix milliseconds. */
+  deploy_tokens: { sha256: string; expires_at: number; revoked_at?: number }[];
 }
 
 export interface Secret {

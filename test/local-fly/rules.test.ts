@@ -11,7 +11,7 @@ import { limitOf, take } from '../../local/fly/rules/rates.ts';
 import { placeInRegion } from '../../local/fly/rules/regions.ts';
 import { refusal, type Verb } from '../../local/fly/rules/states.ts';
 import { planStop } from '../../local/fly/rules/stops.ts';
-import { separateTokens, tokensOfHeader } from '../../local/fly/rules/tokens.ts';
+import { newMacaroon, separateTokens, tokensOfHeader } from '../../local/fly/rules/tokens.ts';
 import type { MachineConfig, MachineState } from '../../local/fly/wire.ts';
 
 function failure(run: () => unknown): Pick<FlyError, 'status' | 'message'> {
@@ -260,6 +260,16 @@ test('both schemes of a token mean the same, and a list is several', () => {
     ['Bearer abc', 'FlyV1 fm2_a,fm2_b', 'Bearer FlyV1 a, b,', 'Basic abc', undefined].map(tokensOfHeader),
   ).toEqual([['abc'], ['fm2_a', 'fm2_b'], ['a', 'b'], [], []]);
   expect(separateTokens('FlyV1 abc\n')).toEqual(['abc']);
+});
+
+test('a new token is read as a macaroon of Fly’s, and is another each time', () => {
+  const [one, two] = [newMacaroon(), newMacaroon()];
+  expect(one).not.toBe(two);
+  const bytes = Buffer.from(one.replace(/^fm2_/, ''), 'base64');
+  // An array of 4, a nonce of 3, a text of 21 bytes, no caveats, a signature of 32 bytes; and nothing after it.
+  expect([bytes[0], bytes[1], bytes[39]]).toEqual([0x94, 0x93, 0xd9]);
+  expect(bytes.subarray(41, 62).toString()).toBe('https://api.fly.io/v1');
+  expect([bytes[62], bytes[63], bytes[64], bytes.length]).toEqual([0x90, 0xc4, 32, 97]);
 });
 
 describe('what an image boots', () => {

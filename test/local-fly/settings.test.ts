@@ -184,6 +184,20 @@ describe('limits and bad input', () => {
     expect(statuses).toEqual([...Array(10).fill(200), 429]);
   });
 
+  test('taking leases and giving them back do not count together: flyctl may stop and start', async () => {
+    const bench = await startBench({ rateLimits: true });
+    const { id } = await bench.create({ skip_launch: true });
+    const statuses = [];
+    for (let i = 0; i < 3; i++) {
+      const { status, body } = await bench.call('POST', `${machines}/${id}/lease?ttl=120`);
+      const holder = { 'fly-machine-lease-nonce': body.data.nonce };
+      const released = await bench.call('DELETE', `${machines}/${id}/lease`, undefined, holder);
+      statuses.push(status, released.status);
+    }
+    expect(statuses).toEqual([201, 200, 201, 200, 201, 200]);
+    expect((await bench.call('POST', `${machines}/${id}/lease?ttl=120`)).status).toBe(429);
+  });
+
   test('what is no JSON or of another type is 400, what is not supported 501 with its name', async () => {
     const bench = await startBench();
     await bench.call('POST', '/v1/apps', { name: 'a1' });

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import type { Core } from '../core.ts';
 import { FlyError, invalidArgument } from '../rules/errors.ts';
-import { bodyObject, optionalString } from '../rules/json.ts';
-import type { IpAssignment } from '../wire.ts';
+import { bodyObject, type JsonObject, optionalString } from '../rules/json.ts';
+import type { AppRecord, IpAssignment } from '../wire.ts';
 import { appOf, paramsOf } from './request.ts';
 
 const config = { action: 'app.ip_assignments' } as const;
@@ -20,34 +20,42 @@ export function ipRoutes(server: FastifyInstance, core: Core): void {
 
   server.post(path, { config }, async (request) => {
     const body = bodyObject(request.body, 'main.assignIPRequest');
-    const type = optionalString(body, 'type') ?? '';
-    if (!types.includes(type)) throw invalidArgument(`type: "${type}" is not one of ${types.join(', ')}`);
-    const app = appOf(core, request);
-    const assignment: IpAssignment = {
-      ip: newAddress(core, type),
-      region: optionalString(body, 'region') ?? 'global',
-      service_name: optionalString(body, 'service_name') ?? '',
-      shared: type === 'shared_v4',
-      created_at: new Date(core.clock.now()).toISOString(),
-    };
-    // Callers on the default network where none is named, not on the app's own (Fly docs, blueprints/warm-pool-user-machines).
-    const network = type === 'private_v6' ? (optionalString(body, 'network') ?? 'default') : undefined;
-    core.apps.change(app, (record) => record.ips.push({ ...assignment, network }));
-    core.proxy.follow(app.name);
-    if (network) await Promise.all(core.fleet.ofApp(app.name).map((machine) => machine.followFlycast()));
-    return assignment;
+    return view(await assignIp(core, appOf(core, request), body));
   });
 
   server.delete(`${path}/:ip`, { config }, async (request, reply) => {
-    const { ip } = paramsOf(request);
-    const app = appOf(core, request);
-    if (!app.ips.some((known) => known.ip === ip)) throw new FlyError(404, `not_found: IP ${ip} not found`);
-    core.apps.change(app, (record) => {
-      record.ips = record.ips.filter((known) => known.ip !== ip);
-    });
-    core.proxy.follow(app.name);
+    releaseIp(core, appOf(core, request), paramsOf(request).ip);
     return reply.code(204).send();
   });
+}
+
+/** Throws 400. */
+export async function assignIp(core: Core, app: AppRecord, body: JsonObject): Promise<IpAssignment> {
+  const type = optionalString(body, 'type') ?? '';
+  if (!types.includes(type)) throw invalidArgument(`type: "${type}" is not one of ${types.join(', ')}`);
+  const assignment: IpAssignment = {
+    ip: newAddress(core, type),
+    region: optionalString(body, 'region') ?? 'global',
+    service_name: optionalString(body, 'service_name') ?? '',
+    shared: type === 'shared_v4',
+    created_at: new Date(core.clock.now()).toISOString(),
+    // Callers on the default network where none is named, not on the app's own (Fly docs, blueprints/warm-pool-user-machines).
+    ...(type === 'private_v6' && { network: optionalString(body, 'network') ?? 'default' }),
+  };
+  core.apps.change(app, (record) => record.ips.push(assignment));
+  core.proxy.follow(app.name);
+  if (assignment.network)
+    await Promise.all(core.fleet.ofApp(app.name).map((machine) => machine.followFlycast()));
+  return assignment;
+}
+
+/** Throws 404. */
+export function releaseIp(core: Core, app: AppRecord, ip: string): void {
+  if (!app.ips.some((known) => known.ip === ip)) throw new FlyError(404, `not_found: IP ${ip} not found`);
+  core.apps.change(app, (record) => {
+    record.ips = record.ips.filter((known) => known.ip !== ip);
+  });
+  core.proxy.follow(app.name);
 }
 
 function view({ network: _callers, ...assignment }: IpAssignment): IpAssignment {

@@ -1,11 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Core } from '../core.ts';
 import { parseGoDuration } from '../rules/durations.ts';
 import { invalidArgument } from '../rules/errors.ts';
 import { bodyObject, optionalString } from '../rules/json.ts';
 import { nearestRegion, regions } from '../rules/regions.ts';
-import { sha256Hex } from '../rules/tokens.ts';
+import { newMacaroon, sha256Hex } from '../rules/tokens.ts';
 import { appOf } from './request.ts';
 
 /** 20 years: Fly's default. */
@@ -29,7 +28,7 @@ export function platformRoutes(server: FastifyInstance, core: Core): void {
     const validMs = parseGoDuration(expiry);
     if (!validMs) throw invalidArgument(`expiry: "${expiry}" is not a duration such as 24h`);
     const app = appOf(core, request);
-    const token = `fm2_${randomBytes(32).toString('base64url')}`;
+    const token = newMacaroon();
     const expires_at = core.clock.now() + validMs;
     core.apps.change(app, ({ deploy_tokens }) =>
       deploy_tokens.push({ sha256: sha256Hex(token), expires_at }),
