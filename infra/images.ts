@@ -5,10 +5,12 @@ import { writeControllerContext, writeSandboxContext } from '../image/bundle.ts'
 import type { ImagesConfig } from './config.ts';
 import { type Place, physicalName } from './names.ts';
 import { App } from './resources/app.ts';
+import { Machine } from './resources/machine.ts';
 
 export interface ImagesArgs extends Place {
   /** Host of the registry; whoever runs Docker is logged in there (`fly auth docker`), so no password is in the state. */
   registry: string;
+  region: string;
   config: ImagesConfig;
   /** Refuse to delete the repository: machines boot from it. */
   protect: boolean;
@@ -45,6 +47,7 @@ export class Images extends pulumi.ComponentResource {
           args: { BASE: config.controllerBase },
         }),
     );
+    if (config.sandboxRef === undefined) this.#keep(`${name}-keeper`, app!, args);
     this.registerOutputs({ sandbox: this.sandbox, controller: this.controller });
   }
 
@@ -52,6 +55,30 @@ export class Images extends pulumi.ComponentResource {
     const { endpoint, org } = args;
     const opts = { parent: this, protect: args.protect };
     return new App(name, { endpoint, org, name: physicalName(args, 'img') }, opts);
+  }
+
+  /**
+   * Fly may remove an image that no machine has (Fly docs, "using-the-fly-docker-registry"), and between two sessions no
+   * machine has the sandbox's. So one is made of it that never runs; the controller's is held by the controller.
+   */
+  #keep(name: string, app: App, { endpoint, region, stack }: ImagesArgs): void {
+    new Machine(
+      name,
+      {
+        endpoint,
+        app: app.name,
+        name: 'keeper',
+        region,
+        launch: false,
+        config: {
+          image: this.sandbox,
+          guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 256 },
+          restart: { policy: 'no' },
+          metadata: { 'mobvibe-stack': stack, 'mobvibe-role': 'keeper' },
+        },
+      },
+      { parent: this, deletedWith: app },
+    );
   }
 
   #build(name: string, app: App, { registry }: ImagesArgs, build: docker.types.input.DockerBuild) {

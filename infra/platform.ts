@@ -33,11 +33,8 @@ export class Platform extends pulumi.ComponentResource {
     const place = { endpoint: config.flyApiUrl, org: config.org, project, stack };
     const own = { parent: this };
 
-    this.images = new Images(
-      'images',
-      { ...place, registry: config.registry, config: config.images, protect },
-      own,
-    );
+    const { registry, region, images } = config;
+    this.images = new Images('images', { ...place, registry, region, config: images, protect }, own);
     this.database = new Database(
       'database',
       { stack, supabaseUrl: supabase.url, serviceRoleKey: supabase.serviceRoleKey, dbUrl: supabase.dbUrl },

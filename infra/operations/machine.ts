@@ -21,13 +21,18 @@ export interface MachineInputs extends AtFly {
   region: string;
   /**
    * The whole of Fly's configuration; a change is made in place, and Fly stops the old version as the machine's
-   * `stop_config` says before it starts the new one. The machine is one that always runs: found stopped, it is
-   * started, so its services must not stop it (`autostop`).
+   * `stop_config` says before it starts the new one.
    */
   config: MachineConfig;
+  /**
+   * Default true: it always runs, and found stopped it is started, so its services must not stop it (`autostop`).
+   * False: it is never started, and found running it is stopped; for one that only has to be there. A change replaces
+   * the machine.
+   */
+  launch?: boolean;
   /** `version` of the app's secrets that it must see at least; a change restarts it. Default: any. */
   minSecretsVersion?: number;
-  /** How long it may take to be started with its checks passing. Default 180 s. */
+  /** How long it may take to be started with its checks passing, or to be at rest. Default 180 s. */
   startTimeoutSeconds: number;
 }
 
@@ -51,37 +56,39 @@ const STOP_MARGIN_MS = 10_000;
 const DESTROYED_MS = 120_000;
 /** A machine that failed to boot stays so. */
 const FAILED = ['failed', 'launch_failed'];
+/** Of a machine that is not to run. */
+const AT_REST = ['created', 'stopped'];
 const ENDED = [...FAILED, 'destroying', 'destroyed', 'replaced', 'migrated'];
 
 export function diff(olds: MachineOutputs, news: MachineInputs): Difference {
   const asked = compare(olds, news, {
-    replace: ['app', 'name', 'region'],
+    replace: ['app', 'name', 'region', 'launch'],
     update: ['endpoint', 'config', 'minSecretsVersion', 'startTimeoutSeconds'],
     deleteBeforeReplace: true,
   });
   if (FAILED.includes(olds.state)) return { ...asked, changes: true, replaces: [...asked.replaces, 'state'] };
-  return { ...asked, changes: asked.changes || olds.state !== 'started' };
+  return { ...asked, changes: asked.changes || !statesOf(olds).includes(olds.state) };
+}
+
+/** In which it is as it should be. */
+function statesOf({ launch = true }: Pick<MachineInputs, 'launch'>): string[] {
+  return launch ? ['started'] : AT_REST;
 }
 
 /** A machine of this name that we made is adopted and brought to the configuration; any other is refused. */
 export async function create(inputs: MachineInputs): Promise<{ id: string; outs: MachineOutputs }> {
-  const { endpoint, app, name, region, minSecretsVersion } = inputs;
+  const { endpoint, app, name, region } = inputs;
   const fly = flyAt(endpoint);
   const left = await leftBehind(fly, inputs);
   if (left !== undefined) {
     if (markOf(left) !== fingerprint(inputs)) await configure(fly, left.id, inputs);
-    return { id: left.id, outs: await untilRunning(fly, left, inputs) };
+    return { id: left.id, outs: await untilReady(fly, left, inputs) };
   }
-  const made = await fly.createMachine(app, {
-    name,
-    region,
-    config: marked(inputs),
-    ...(minSecretsVersion && { min_secrets_version: minSecretsVersion }),
-  });
-  return { id: made.id, outs: await untilRunning(fly, made, inputs) };
+  const made = await fly.createMachine(app, { name, region, ...requestOf(inputs) });
+  return { id: made.id, outs: await untilReady(fly, made, inputs) };
 }
 
-/** A version that we did not make shows as drift of `config`, a machine that does not run as one of `state`. */
+/** A version that we did not make shows as drift of `config`, a machine that does not run, or should not, as one of `state`. */
 export async function read(
   id: string,
   props: MachineOutputs,
@@ -103,20 +110,18 @@ export async function update(
   const isSame =
     isDeepStrictEqual(olds.config, news.config) && olds.minSecretsVersion === news.minSecretsVersion;
   if (!isSame) await configure(fly, id, news);
-  return { outs: await untilRunning(fly, await fly.getMachine(news.app, id), news) };
+  return { outs: await untilReady(fly, await fly.getMachine(news.app, id), news) };
 }
 
 /** Stops it in its own time first, as far as that works; then it is destroyed whatever it does. */
 export async function remove(
   id: string,
-  { endpoint, app, config }: MachineOutputs,
+  { endpoint, app, config, launch = true }: MachineOutputs,
   timeoutMs = DESTROYED_MS,
 ): Promise<void> {
   const fly = flyAt(endpoint);
   try {
-    await fly.stopMachine(app, id);
-    const graceMs = durationSeconds(config.stop_config?.timeout ?? DEFAULT_GRACE) * 1000;
-    await fly.waitForState(app, id, ['stopped', 'destroyed'], { timeoutMs: graceMs + STOP_MARGIN_MS });
+    if (launch) await stop(fly, app, id, config);
   } catch (error) {
     if (!(error instanceof FlyError)) throw error;
   }
@@ -129,6 +134,12 @@ export async function remove(
     }
   });
   await unlessMissing(fly.waitForState(app, id, 'destroyed', { timeoutMs }));
+}
+
+async function stop(fly: FlyClient, app: string, id: string, config: MachineConfig): Promise<void> {
+  await fly.stopMachine(app, id);
+  const graceMs = durationSeconds(config.stop_config?.timeout ?? DEFAULT_GRACE) * 1000;
+  await fly.waitForState(app, id, ['stopped', 'destroyed'], { timeoutMs: graceMs + STOP_MARGIN_MS });
 }
 
 /** The machine that a lost answer or a killed run left. Throws for a machine of the name that is not ours. */
@@ -147,7 +158,7 @@ async function leftBehind(fly: FlyClient, { app, name }: MachineInputs): Promise
 
 /** Nobody else changes it meanwhile: a second Pulumi, or flyctl, is kept out by the lease. */
 async function configure(fly: FlyClient, id: string, inputs: MachineInputs): Promise<void> {
-  const { app, minSecretsVersion } = inputs;
+  const { app } = inputs;
   const description = 'mobvibe: configuration by Pulumi';
   const { nonce } = await waitUntil(`machine ${app}/${id}: no lease`, LEASE_WAIT_MS, async () => {
     try {
@@ -157,12 +168,8 @@ async function configure(fly: FlyClient, id: string, inputs: MachineInputs): Pro
       return whileLeased(error);
     }
   });
-  const request = {
-    config: marked(inputs),
-    ...(minSecretsVersion && { min_secrets_version: minSecretsVersion }),
-  };
   try {
-    await fly.updateMachine(app, id, request, { nonce, timeoutMs: UPDATE_MS });
+    await fly.updateMachine(app, id, requestOf(inputs), { nonce, timeoutMs: UPDATE_MS });
   } catch (error) {
     if (!isInDoubt(error) || markOf(await fly.getMachine(app, id)) !== fingerprint(inputs)) throw error;
   } finally {
@@ -178,22 +185,19 @@ function whileLeased(error: unknown): { waiting: string } {
 }
 
 /** From here on the machine is there, so a failure keeps it in the state. */
-async function untilRunning(
-  fly: FlyClient,
-  machine: Machine,
-  inputs: MachineInputs,
-): Promise<MachineOutputs> {
-  const { app, config, startTimeoutSeconds } = inputs;
+async function untilReady(fly: FlyClient, machine: Machine, inputs: MachineInputs): Promise<MachineOutputs> {
+  const { app, config, launch = true, startTimeoutSeconds } = inputs;
   const { id } = machine;
   let latest = machine;
   try {
-    if (['stopped', 'suspended'].includes(latest.state)) await fly.startMachine(app, id);
+    if (launch && ['stopped', 'suspended'].includes(latest.state)) await fly.startMachine(app, id);
+    if (!launch && ['started', 'suspended'].includes(latest.state)) await stop(fly, app, id, config);
     return await waitUntil(
-      `machine ${app}/${id}: not running`,
+      `machine ${app}/${id}: not ${launch ? 'running' : 'at rest'}`,
       startTimeoutSeconds * 1000,
       async (): Promise<Seen<MachineOutputs>> => {
         latest = await fly.getMachine(app, id);
-        const { ready, why } = readiness(latest, config);
+        const { ready, why } = readiness(latest, inputs);
         if (ready) return { done: outputs(inputs, latest) };
         if (ENDED.includes(latest.state)) throw new Error(`machine ${app}/${id} will not run: ${why}`);
         return { waiting: why };
@@ -204,9 +208,15 @@ async function untilRunning(
   }
 }
 
-/** Whether it runs and every check that it was given passes; pure. */
-export function readiness(machine: Machine, config: MachineConfig): { ready: boolean; why: string } {
-  if (machine.state !== 'started') return { ready: false, why: `its state is ${machine.state}` };
+/** Whether it is in the state that it should be in, and every check that it was given passes where it runs; pure. */
+export function readiness(
+  machine: Machine,
+  { config, launch = true }: Pick<MachineInputs, 'config' | 'launch'>,
+): { ready: boolean; why: string } {
+  if (!statesOf({ launch }).includes(machine.state)) {
+    return { ready: false, why: `its state is ${machine.state}` };
+  }
+  if (!launch) return { ready: true, why: 'it is at rest' };
   const services = (config.services ?? []).flatMap(({ checks = [] }) => checks);
   const expected = Object.keys(config.checks ?? {}).length + services.length;
   const checks = machine.checks ?? [];
@@ -226,6 +236,16 @@ function outputs(inputs: MachineInputs, machine: Machine): MachineOutputs {
     instanceId: machine.instance_id ?? '',
     privateIp: machine.private_ip ?? '',
     state: machine.state,
+  };
+}
+
+/** Of Fly, for a create as for an update. */
+function requestOf(inputs: MachineInputs) {
+  const { launch = true, minSecretsVersion } = inputs;
+  return {
+    config: marked(inputs),
+    ...(!launch && { skip_launch: true }),
+    ...(minSecretsVersion && { min_secrets_version: minSecretsVersion }),
   };
 }
 

@@ -17,8 +17,9 @@ const provider: pulumi.dynamic.ResourceProvider<MachineInputs, MachineOutputs> =
 };
 
 /**
- * A machine that always runs; its id is Fly's. Ready means started with all its checks passing. Updated in place; a
- * change of app, name or region, or a boot that failed, deletes it before it is made anew.
+ * A machine that always runs, or with `launch: false` never; its id is Fly's. Ready means started with all its checks
+ * passing, or at rest. Updated in place; a change of app, name, region or launch, or a boot that failed, deletes it
+ * before it is made anew.
  */
 export class Machine extends pulumi.dynamic.Resource {
   declare readonly endpoint: pulumi.Output<string>;
@@ -26,6 +27,7 @@ export class Machine extends pulumi.dynamic.Resource {
   declare readonly name: pulumi.Output<string>;
   declare readonly region: pulumi.Output<string>;
   declare readonly config: pulumi.Output<MachineInputs['config']>;
+  declare readonly launch: pulumi.Output<boolean | undefined>;
   declare readonly minSecretsVersion: pulumi.Output<number | undefined>;
   declare readonly startTimeoutSeconds: pulumi.Output<number>;
   declare readonly machineId: pulumi.Output<string>;

@@ -605,6 +605,45 @@ describe.concurrent('Machine', () => {
     });
   });
 
+  it('is made, updated and deleted without ever being started where it is not to run, and stopped again', async () => {
+    const provider = process.of('Machine');
+    const app = await world.app();
+    const news = await checked(provider, inputs(app, { launch: false }));
+    const { id, outs } = await provider.create(news);
+    expect(outs).toMatchObject({ state: 'created', launch: false });
+    await expect(provider.diff(id, outs, news)).resolves.toEqual(NOTHING);
+    await expect(provider.read(id, outs)).resolves.toEqual({ id, outs });
+
+    const other = { ...withLevel(app, 'debug'), launch: false };
+    await expect(provider.diff(id, outs, other)).resolves.toEqual(updating);
+    const changed = await provider.update(id, outs, other);
+    expect(changed).toMatchObject({ state: 'created', machineId: id });
+    expect(changed.instanceId).not.toBe(outs.instanceId);
+    await expect(getMachine(app, id)).resolves.toMatchObject({ config: { env: { LEVEL: 'debug' } } });
+    expect(world.engine.boots).not.toContain(id);
+
+    await world.call('POST', `/v1/apps/${app}/machines/${id}/start`);
+    await vi.waitFor(async () => expect((await getMachine(app, id)).state).toBe('started'), SOON);
+    const running = await provider.read(id, changed);
+    await expect(provider.diff(id, running.outs, other)).resolves.toEqual(updating);
+    const stopped = await provider.update(id, running.outs, other);
+    expect(stopped.state).toBe('stopped');
+    await expect(provider.diff(id, stopped, other)).resolves.toEqual(NOTHING);
+
+    await provider.delete(id, stopped);
+    expect(await machines(app)).toEqual([]);
+  });
+
+  it('that is not to run is adopted after a lost answer', async () => {
+    const app = await world.app();
+    loseAnswer(app, 'machine.create', 'POST');
+    const { id, outs } = await process.of('Machine').create(inputs(app, { launch: false }));
+    expectFaultsMet(app);
+    expect(outs.state).toBe('created');
+    expect(await machines(app)).toMatchObject([{ id }]);
+    expect(world.engine.boots).not.toContain(id);
+  });
+
   it('is destroyed once the lease of somebody else has ended', async () => {
     const provider = process.of('Machine');
     const app = await world.app();

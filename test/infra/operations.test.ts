@@ -87,11 +87,12 @@ describe('what a change of inputs asks for', () => {
         name: 'ctl-1',
         region: 'ams',
         config: { image: 'a', env: { A: '1' } },
+        launch: true,
         minSecretsVersion: 1,
         startTimeoutSeconds: 180,
       },
       { machineId: 'm', instanceId: 'i', privateIp: 'fdaa::2', state: 'started' },
-      { app: 'other', name: 'ctl-2', region: 'fra' },
+      { app: 'other', name: 'ctl-2', region: 'fra', launch: false },
       {
         endpoint: 'http://x',
         config: { image: 'a', env: { A: '2' } },
@@ -218,7 +219,18 @@ describe('when a machine is ready', () => {
     ],
     ['one fails', 'started', [check('critical')], both, false, 'its check c is critical: connection refused'],
   ])('%s', (_what, state, checks, config, ready, why) => {
-    expect(machine.readiness({ id: 'm', state, checks }, config)).toEqual({ ready, why });
+    expect(machine.readiness({ id: 'm', state, checks }, { config })).toEqual({ ready, why });
+  });
+
+  it.each([
+    ['created', true],
+    ['stopped', true],
+    ['started', false],
+    ['replacing', false],
+    ['destroyed', false],
+  ])('one that is not to run: %s', (state, ready) => {
+    const inputs = { config: { image: 'a', checks: { health: {} } }, launch: false };
+    expect(machine.readiness({ id: 'm', state }, inputs).ready).toBe(ready);
   });
 });
 

@@ -29,7 +29,9 @@ await pulumi.runtime.setMocks(
         key: 'mvk_key',
         address: '203.0.113.9',
       };
-      const state = { ...rest, ...outputs, version: 3, machineId: 'm1', instanceId: 'i1' };
+      const repository = String(inputs.imageName ?? '').replace(/:[^:/]*$/, '');
+      const built = type === 'docker:index/image:Image' && { repoDigest: `${repository}@sha256:of-${name}` };
+      const state = { ...rest, ...outputs, ...built, version: 3, machineId: 'm1', instanceId: 'i1' };
       return { id: `${name}-id`, state };
     },
   },

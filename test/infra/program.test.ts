@@ -21,8 +21,8 @@ const SETTINGS = {
   controllerImageRef: digest('b'),
 };
 
-function program(): Made[] {
-  const settings = Object.entries(SETTINGS).map(([key, value]) => [`mobvibe:${key}`, value]);
+function program(given: Record<string, string> = SETTINGS): Made[] {
+  const settings = Object.entries(given).map(([key, value]) => [`mobvibe:${key}`, value]);
   const { stdout, stderr, status } = spawnSync(process.execPath, ['test/infra/print-graph.ts'], {
     encoding: 'utf8',
     env: { ...process.env, SETTINGS: JSON.stringify(Object.fromEntries(settings)) },
@@ -113,6 +113,33 @@ describe('what a stack is made of', () => {
       'node actions/smoke.ts',
       'node actions/smoke.ts',
     ]);
+  });
+});
+
+describe('images that are built', () => {
+  const { sandboxImageRef, controllerImageRef, ...built } = SETTINGS;
+
+  test('belong to an app, and a machine that never runs keeps the sandbox’s', () => {
+    const made = program(built);
+    const one = (name: string, type = '') =>
+      made.find((resource) => resource.name === name && resource.type.startsWith(type))?.inputs;
+    expect(one('images', 'fly:App')).toMatchObject({ name: 'mobvibe-prod-img', org: 'acme' });
+    expect(one('images-sandbox')).toMatchObject({ imageName: 'registry.fly.io/mobvibe-prod-img:sandbox' });
+    expect(one('images-keeper')).toMatchObject({
+      ...{ app: 'mobvibe-prod-img', name: 'keeper', region: 'sjc', launch: false },
+      config: {
+        image: 'registry.fly.io/mobvibe-prod-img@sha256:of-images-sandbox',
+        restart: { policy: 'no' },
+        metadata: { 'mobvibe-stack': 'prod', 'mobvibe-role': 'keeper' },
+      },
+    });
+    expect(one('images-keeper')?.config).not.toHaveProperty('services');
+  });
+
+  test('an image that is given is kept by whoever made it', () => {
+    const made = program({ ...built, sandboxImageRef });
+    expect(made.map(({ name }) => name)).toEqual(expect.arrayContaining(['images', 'images-controller']));
+    expect(made.map(({ name }) => name)).not.toContain('images-keeper');
   });
 });
 
