@@ -268,6 +268,19 @@ describe.concurrent('DeployToken', () => {
     expect(process.log()).not.toContain(token);
   });
 
+  it('is found void when a person has revoked it', async () => {
+    const provider = process.of('DeployToken');
+    const app = await world.app();
+    const { id, outs } = await provider.create(inputs(app));
+    const ask = async (query: string, variables: object) =>
+      (await world.call('POST', '/graphql', { query, variables })).data;
+    const list = 'query ($appName: String!) { app(name: $appName) { limitedAccessTokens { nodes { id } } } }';
+    const [given] = (await ask(list, { appName: app })).app.limitedAccessTokens.nodes;
+    await ask('mutation { deleteLimitedAccessToken(input: $input) { token } }', { input: { id: given.id } });
+    expect(await statusWith(outs.token, app)).toBe(401);
+    await expect(provider.read(id, outs)).resolves.toEqual({ id: '', outs: {} });
+  });
+
   it('asks for another one when the answer was lost', async () => {
     const app = await world.app();
     loseAnswer(app, 'app.deploy_token', 'POST');

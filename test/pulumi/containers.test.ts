@@ -57,6 +57,12 @@ describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
     await succeed(stack.up());
     const { controllerUrl, apiKey, sandboxImage } = (await stack.output()) as Record<string, string>;
     expect(sandboxImage).toMatch(/^127\.0\.0\.1:\d+\/mobvibe-demo-img@sha256:[0-9a-f]{64}$/);
+    expect(await fly.listMachines('mobvibe-demo-img')).toEqual([
+      expect.objectContaining({
+        ...{ name: 'keeper', state: 'created' },
+        config: expect.objectContaining({ image: sandboxImage }),
+      }),
+    ]);
     mobvibe = new MobVibe({ url: controllerUrl!, apiKey: apiKey! });
     const { items } = await mobvibe.sessions.list();
     expect(items).toEqual([
