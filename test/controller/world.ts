@@ -53,6 +53,7 @@ export class World {
   readonly #controllers = new Set<Controller>();
   /** By app: what a controller is given, good for its cell alone. */
   readonly #cellTokens = new Map<string, string>();
+  #apps = 0;
 
   private constructor(parts: { supabase: LocalSupabase; fly: LocalFly; dir: string }) {
     this.supabase = parts.supabase;
@@ -84,7 +85,7 @@ export class World {
 
   /** A cell of its own for each test: controllers see the rows and machines of their app alone. */
   async app(): Promise<string> {
-    const name = `cell-${this.#cellTokens.size + 1}`;
+    const name = `cell-${++this.#apps}`;
     // Not through the client: it would keep to Fly's limit of one a second.
     const post = async (path: string, body: object) => {
       const made = await fetch(this.fly.url + path, {
