@@ -47,12 +47,18 @@ export interface SandboxConfig {
   readonly cpus: number;
   readonly memoryMb: number;
   readonly maxAgeMinutes: number;
+  /** A machine that reaches no controller for so long ends itself. */
+  readonly orphanMinutes: number;
 }
 
 export interface ControllerConfig {
   readonly machines: number;
   readonly cpus: number;
   readonly memoryMb: number;
+  /** Deadline of an exec or job that names none. */
+  readonly execTimeoutMinutes: number;
+  /** Jobs that one controller runs at the same time. */
+  readonly jobsAtOnce: number;
   readonly public: boolean;
   readonly apiPort: number;
   readonly apiTls: boolean;
@@ -135,6 +141,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     cpus: integer('sandboxCpus', 1, 16, 1),
     memoryMb: integer('sandboxMemoryMb', 256, 32_768, 1024, 256),
     maxAgeMinutes: integer('sandboxMaxAgeMinutes', 1, 10_080, 30),
+    orphanMinutes: integer('sandboxOrphanMinutes', 1, 10_080, 30),
   };
   const expiresAt = config.get('expiresAt');
   if (expiresAt !== undefined && Number.isNaN(Date.parse(expiresAt))) {
@@ -167,6 +174,8 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
       machines: one('controllerMachines', 'agents and callers must reach the controller of their cell'),
       cpus: integer('controllerCpus', 1, 8, 1),
       memoryMb: integer('controllerMemoryMb', 256, 16_384, 512, 256),
+      execTimeoutMinutes: integer('execTimeoutMinutes', 1, 1_440, 5),
+      jobsAtOnce: integer('jobsAtOnce', 1, 1_000, 8),
       public: flag('public', true),
       apiPort: integer('apiPort', 1, 65_535, 443),
       apiTls: flag('apiTls', true),

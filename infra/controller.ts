@@ -135,6 +135,9 @@ function controllerMachine(args: ControllerArgs, app: pulumi.Input<string>): Mac
       MOBVIBE_CPUS: String(sandbox.cpus),
       MOBVIBE_MEMORY_MB: String(sandbox.memoryMb),
       MOBVIBE_SANDBOX_MAX_AGE_MS: String(sandbox.maxAgeMinutes * 60_000),
+      MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS: String(sandbox.orphanMinutes * 60_000),
+      MOBVIBE_EXEC_TIMEOUT_MS: String(settings.execTimeoutMinutes * 60_000),
+      MOBVIBE_JOBS_AT_ONCE: String(settings.jobsAtOnce),
     },
     guest: { cpu_kind: 'shared', cpus: settings.cpus, memory_mb: settings.memoryMb },
     services: [

@@ -67,7 +67,10 @@ export function update(olds: AppOutputs, { endpoint }: AppInputs): { outs: AppOu
  * With everything in it: `force` makes Fly stop and destroy the machines and volumes first (Fly docs,
  * "machines/api/apps-resource"), and from then on nobody can create another machine in it.
  */
-export async function remove({ endpoint, name }: AppOutputs, timeoutMs = DELETED_MS): Promise<void> {
+export async function remove(
+  { endpoint, name }: Pick<AppOutputs, 'endpoint' | 'name'>,
+  timeoutMs = DELETED_MS,
+): Promise<void> {
   const fly = flyAt(endpoint);
   await fly.deleteApp(name, { force: true });
   await waitUntil(`app ${name}: not deleted`, timeoutMs, async () => {
