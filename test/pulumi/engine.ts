@@ -58,6 +58,7 @@ export interface World {
   folder: string;
   env: NodeJS.ProcessEnv;
   stack(name: string, config?: Record<string, string>): Promise<Stack>;
+  pulumi(args: string[]): Promise<PulumiRun>;
   close(): Promise<void>;
 }
 
@@ -85,11 +86,14 @@ interface WorldOptions {
   open?: Open;
   /** Folder of the program, in this repository. Default: ours. */
   program?: string;
+  /** The variables that say where Pulumi keeps its state. Default: a folder. */
+  backend?: (supabase: LocalSupabase) => Promise<Record<string, string>>;
 }
 
 export async function startWorld({
   open = openSimulated,
   program = 'infra',
+  backend,
 }: WorldOptions = {}): Promise<World> {
   const home = await mkdtemp(join(tmpdir(), 'mobvibe-pulumi-'));
   // Postgres runs as another user where we are root.
@@ -119,6 +123,7 @@ export async function startWorld({
     PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
     PULUMI_ERROR_OUTPUT_STRING: 'true',
     NO_COLOR: '1',
+    ...(await backend?.(supabase)),
   };
 
   async function pulumi(
@@ -146,7 +151,6 @@ export async function startWorld({
     return { code: code ?? -1, output };
   }
 
-  const { connection } = supabase;
   return {
     fly,
     recorder,
@@ -155,6 +159,7 @@ export async function startWorld({
     said,
     folder: home,
     env,
+    pulumi: (args) => pulumi(args),
     async stack(name, config = {}) {
       const at = ['--stack', name];
       const must = async (args: string[], options?: RunOptions) => {
@@ -176,8 +181,7 @@ export async function startWorld({
       const setSecret = (key: string, input: string) =>
         must(['config', 'set', key, '--secret', ...at], { input });
       await setSecret('supabaseServiceRoleKey', supabase.secretKey);
-      const { user, password, host, port, database } = connection;
-      await setSecret('supabaseDbUrl', `postgresql://${user}:${password}@${host}:${port}/${database}`);
+      await setSecret('supabaseDbUrl', databaseUrl(supabase));
       return {
         up: (...args) => pulumi(['up', '--yes', '--skip-preview', ...at, ...args]),
         run: (command, ...args) => pulumi([command, ...at, ...args]),
@@ -196,6 +200,11 @@ export async function startWorld({
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+export function databaseUrl({ connection }: Pick<LocalSupabase, 'connection'>): string {
+  const { user, password, host, port, database } = connection;
+  return `postgresql://${user}:${password}@${host}:${port}/${database}`;
 }
 
 async function openSimulated({ home, token, bare }: PlatformsOptions): ReturnType<Open> {

@@ -9,6 +9,8 @@ export interface Recorder {
   failNext(pattern: RegExp, status: number): void;
   /** Passes the next one on, and loses its answer. */
   loseAnswerOf(pattern: RegExp): void;
+  /** Passes the next one on and keeps its answer back; resolves when what it asked for is done. */
+  holdAnswerOf(pattern: RegExp): Promise<void>;
   /** From now on each write fails when it comes for the first time: with this status, or done and its answer lost. */
   failEachOnce(how: number | 'lost'): { failed: ReadonlySet<string>; end(): void };
   close(): Promise<void>;
@@ -17,7 +19,7 @@ export interface Recorder {
 /** Stands before local Fly, notes what would change something, and lets a call fail. */
 export async function startRecorder(target: string): Promise<Recorder> {
   const writes: string[] = [];
-  const faults: { pattern: RegExp; status: number | 'lost' }[] = [];
+  const faults: { pattern: RegExp; status: number | 'lost' | (() => void) }[] = [];
   let each: { how: number | 'lost'; failed: Set<string> } | undefined;
   const firstTime = (method: string, line: string) => {
     if (each === undefined || method === 'GET' || each.failed.has(line)) return undefined;
@@ -45,6 +47,10 @@ export async function startRecorder(target: string): Promise<Recorder> {
         answer.resume().once('end', () => incoming.socket.destroy());
         return;
       }
+      if (typeof fault === 'function') {
+        answer.resume().once('end', fault);
+        return;
+      }
       outgoing.writeHead(answer.statusCode!, answer.headers);
       answer.pipe(outgoing);
     });
@@ -57,6 +63,7 @@ export async function startRecorder(target: string): Promise<Recorder> {
     writes,
     failNext: (pattern, status) => void faults.push({ pattern, status }),
     loseAnswerOf: (pattern) => void faults.push({ pattern, status: 'lost' }),
+    holdAnswerOf: (pattern) => new Promise((resolve) => void faults.push({ pattern, status: resolve })),
     failEachOnce(how) {
       const failed = new Set<string>();
       each = { how, failed };
