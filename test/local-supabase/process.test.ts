@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -75,14 +75,19 @@ function alive(pid: number): boolean {
   }
 }
 
-test('one line says that it is ready and where the key is, not the key', async () => {
+test('one line says that it is ready and where its secrets are, not the secrets', async () => {
   const { line, secretKey, client } = await start();
   expect(line).toEqual({
     ready: true,
     url: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/),
     secretKeyFile: expect.any(String),
+    dbUrlFile: expect.any(String),
   });
-  expect(JSON.stringify(line)).not.toContain(secretKey);
+  const dbUrlFile = String(line.dbUrlFile);
+  const dbUrl = (await readFile(dbUrlFile, 'utf8')).trim();
+  expect((await stat(dbUrlFile)).mode & 0o777).toBe(0o600);
+  for (const secret of [secretKey, new URL(dbUrl).password])
+    expect(JSON.stringify(line)).not.toContain(secret);
   // The real migrations: the bucket and a table of the controller.
   expect((await client.storage.getBucket('workspaces')).error).toBeNull();
   expect((await client.from('coding_sessions').select('id')).data).toEqual([]);
