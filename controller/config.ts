@@ -1,5 +1,16 @@
 import { guestProblem } from '../fly/index.ts';
-import { ConfigError, integer, type Knob, listOf, matching, oneOf, path, readKnobs, url } from './knobs.ts';
+import {
+  ConfigError,
+  distinct,
+  integer,
+  type Knob,
+  listOf,
+  matching,
+  oneOf,
+  path,
+  readKnobs,
+  url,
+} from './knobs.ts';
 
 /** A Fly region code or one of its aliases (`eu`, `any`, …). */
 const REGION = /^[a-z]{2,5}$/;
@@ -12,18 +23,18 @@ export const KNOBS = {
     variable: 'FLY_API_TOKEN',
     secret: true,
     parse: matching(/^\S.*\S$/, 'a token'),
-    why: 'Machines API token; a deploy token of the cell app is enough',
+    why: 'Machines API token; the deploy tokens of the cells, as one, are enough',
   },
   flyAppName: {
     variable: 'FLY_APP_NAME',
     parse: matching(APP_NAME, 'an app name'),
-    why: "The app that holds the sandboxes; on Fly itself the controller's own app, see MOBVIBE_CELL_APP",
+    why: "The app that holds the sandboxes; on Fly itself the controller's own app, see MOBVIBE_CELL_APPS",
   },
-  cellApp: {
-    variable: 'MOBVIBE_CELL_APP',
-    parse: matching(APP_NAME, 'an app name'),
+  cellApps: {
+    variable: 'MOBVIBE_CELL_APPS',
+    parse: distinct(APP_NAME, 'app names such as "cell-1,cell-2", each once'),
     optional: true,
-    why: 'The app that holds the sandboxes where it is not FLY_APP_NAME, which Fly sets in each machine',
+    why: 'The apps that sandboxes are started in, where it is not FLY_APP_NAME, which Fly sets in each machine',
   },
   flyRegion: {
     variable: 'FLY_REGION',
@@ -100,7 +111,7 @@ export const KNOBS = {
     variable: 'MOBVIBE_STACK',
     parse: matching(/^[a-z0-9][a-z0-9-]{0,30}$/, 'up to 31 of a-z, 0-9 and -'),
     default: 'local',
-    why: 'Marks our machines: those of another stack in the same app are never touched',
+    why: 'Marks our machines: those of another stack in the same app are never touched; stacks that share a database need different names',
   },
   cpuKind: {
     variable: 'MOBVIBE_CPU_KIND',
@@ -136,7 +147,7 @@ export const KNOBS = {
     variable: 'MOBVIBE_CLEANUP_INTERVAL_MS',
     parse: integer(100, 3_600_000),
     default: 60_000,
-    why: 'How often rows and machines are compared; one list call each time, far below the rate limit of 1/s',
+    why: 'How often rows and machines are compared; one list call for each cell, far below the rate limit of 1/s',
   },
   saveIntervalMs: {
     variable: 'MOBVIBE_SAVE_INTERVAL_MS',
@@ -195,14 +206,14 @@ type ValueOf<K> = K extends { parse: (text: string) => infer T }
   : never;
 
 export type Config = { readonly [Name in keyof typeof KNOBS]: ValueOf<(typeof KNOBS)[Name]> } & {
-  /** Always set: `flyAppName` by default. */
-  readonly cellApp: string;
+  /** Never empty: `flyAppName` alone by default. */
+  readonly cellApps: readonly string[];
 };
 
 /** Throws one `ConfigError` that names every variable at fault; values of secrets are never repeated. */
 export function readConfig(env: Record<string, string | undefined>): Config {
-  const values = readKnobs(KNOBS, env) as Omit<Config, 'cellApp'> & { cellApp: string | undefined };
-  const config = { ...values, cellApp: values.cellApp ?? values.flyAppName };
+  const values = readKnobs(KNOBS, env) as Omit<Config, 'cellApps'> & Partial<Pick<Config, 'cellApps'>>;
+  const config = { ...values, cellApps: values.cellApps ?? [values.flyAppName] };
   const { cpuKind, cpus, memoryMb } = config;
   const problem = guestProblem({ cpu_kind: cpuKind, cpus, memory_mb: memoryMb });
   if (problem !== undefined) {

@@ -11,6 +11,7 @@ import { PeriodicSave } from './files/periodic.ts';
 import { workspaceStorage } from './files/storage.ts';
 import { WorkspaceFiles } from './files/workspace.ts';
 import { JobProcessor } from './jobs/processor.ts';
+import { Cells } from './sessions/cells.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
 import { createMachines } from './sessions/machines.ts';
 import { SandboxManager } from './sessions/manager.ts';
@@ -33,6 +34,7 @@ export interface Controller {
   url: string;
   manager: SandboxManager;
   lifecycle: SandboxLifecycle;
+  cells: Cells;
   jobs: JobProcessor;
   hub: AgentHub;
   store: Store;
@@ -59,7 +61,8 @@ export async function startController(config: Config, options: ControllerOptions
   const machines = createMachines(fly, config);
   const hub = new AgentHub({ secret: config.agentSecret, liveIncarnation: liveIncarnation(store), log });
   const files = new WorkspaceFiles({ store, storage: workspaceStorage(database), hub });
-  const common = { store, hub, files, config, log, clock, random };
+  const cells = new Cells({ store, config });
+  const common = { store, cells, hub, files, config, log, clock, random };
   const lifecycle = new SandboxLifecycle({
     ...common,
     machines,
@@ -98,12 +101,13 @@ export async function startController(config: Config, options: ControllerOptions
   lifecycle.startCleanup();
   jobs.start();
   saves.start();
-  log.info({ url, app: config.cellApp, stack: config.stack }, 'controller is ready');
+  log.info({ url, cells: config.cellApps, stack: config.stack }, 'controller is ready');
 
   return {
     url,
     manager,
     lifecycle,
+    cells,
     jobs,
     hub,
     store,

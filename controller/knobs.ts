@@ -58,6 +58,14 @@ export const listOf = (item: RegExp, expected: string) => (text: string) => {
   return text;
 };
 
+/** The parts of a list, each once and in the order given. */
+export const distinct = (item: RegExp, expected: string) => (text: string) => {
+  const parts = text.split(',');
+  if (!parts.every((part) => item.test(part)) || new Set(parts).size < parts.length)
+    throw new Error(expected);
+  return parts as readonly string[];
+};
+
 export const integer = (least: number, most: number) => (text: string) => {
   const number = Number(text);
   if (!/^\d{1,15}$/.test(text) || number < least || number > most) {

@@ -9,6 +9,8 @@ import { NetworkPolicy } from './resources/network-policy.ts';
 export interface CellsArgs extends Place {
   /** How many. Sandboxes of one cell share its private network. */
   count: number;
+  /** The last so many take no new sandbox: a cell is to be empty before it is taken away. */
+  closed: number;
   /** Ports of the controller and of the egress proxy: all that a sandbox may open a connection to. */
   waysOut: number[];
   /** Lifetime of the deploy tokens, whole hours such as `2160h`; renewed by an `up` after two thirds of it. */
@@ -22,6 +24,8 @@ export interface CellsArgs extends Place {
 export interface Cell {
   app: pulumi.Output<string>;
   network: pulumi.Output<string>;
+  /** Takes no new sandbox. */
+  closed: boolean;
 }
 
 /** Nothing listens there: one rule for a direction is what makes Fly drop all the rest of it (Fly docs, "network-policies"). */
@@ -44,9 +48,10 @@ export class Cells extends pulumi.ComponentResource {
     const made = Array.from({ length: args.count }, (_, index) =>
       this.#cell(`${name}-${index + 1}`, index + 1, args),
     );
-    this.cells = made.map(({ app }) => ({
+    this.cells = made.map(({ app }, index) => ({
       app: app.name,
       network: app.network.apply((network) => network ?? ''),
+      closed: index >= args.count - args.closed,
     }));
     this.token = pulumi.secret(pulumi.all(made.map(({ token }) => token.token)).apply(joinTokens));
     this.reapers = made.map(({ reaper }) => reaper);

@@ -14,6 +14,8 @@ export interface StackConfig {
   readonly images: ImagesConfig;
   readonly supabase: SupabaseConfig;
   readonly cells: number;
+  /** The last so many of them take no new sandbox. */
+  readonly closedCells: number;
   readonly tokenExpiry: string;
   readonly tokenRotation: string;
   readonly sandbox: SandboxConfig;
@@ -66,6 +68,9 @@ export interface ControllerConfig {
   readonly urlTemplate: string;
 }
 
+/** The controller sends a token for each with every request: more would make a header that a proxy may refuse. */
+const MOST_CELLS = 10;
+
 /** A mistake in the stack's configuration; shown without a stack trace. */
 export class ConfigMistake extends pulumi.RunError {
   constructor(project: string, key: string, value: string | undefined, must: string) {
@@ -103,7 +108,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     }
     return number;
   };
-  /** More are made as soon as the controller can use them. */
+  /** More are made as soon as controllers can share the work. */
   const one = (key: string, why: string): number => {
     const value = config.get(key) ?? '1';
     if (value !== '1') throw mistake(key, `1, as ${why}`, value);
@@ -136,6 +141,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
 
   const supabaseUrl = url('supabaseUrl');
   const flyApiUrl = url('flyApiUrl', 'https://api.machines.dev');
+  const cells = integer('cells', 1, MOST_CELLS, 1);
   const sandbox: SandboxConfig = {
     cpuKind: oneOf('sandboxCpuKind', ['shared', 'performance'], 'shared'),
     cpus: integer('sandboxCpus', 1, 16, 1),
@@ -166,7 +172,8 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
       serviceRoleKey: secret('supabaseServiceRoleKey', 'the service role key of the Supabase project'),
       dbUrl: secret('supabaseDbUrl', 'the connection string of its database, direct or in session mode'),
     },
-    cells: one('cells', 'a controller works for one cell so far'),
+    cells,
+    closedCells: integer('closedCells', 0, cells - 1, 0),
     tokenExpiry: text('tokenExpiry', /^[1-9][0-9]*h$/, 'whole hours such as 2160h', '2160h'),
     tokenRotation: text('tokenRotation', /^.*$/, 'any text', ''),
     sandbox,

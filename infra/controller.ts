@@ -123,7 +123,9 @@ function controllerMachine(args: ControllerArgs, app: pulumi.Input<string>): Mac
       FLY_FLAPS_BASE_URL: args.endpointInside,
       SUPABASE_URL: args.supabaseUrl,
       MOBVIBE_STACK: args.stack,
-      MOBVIBE_CELL_APP: args.cells[0]!.app,
+      MOBVIBE_CELL_APPS: pulumi
+        .all(args.cells.filter(({ closed }) => !closed).map(({ app: cell }) => cell))
+        .apply((apps) => apps.join(',')),
       MOBVIBE_SANDBOX_IMAGE: args.sandboxImage,
       MOBVIBE_AGENT_DIAL_URL: pulumi.interpolate`ws://${app}.flycast:${AGENT_PORT}/v1/agent`,
       MOBVIBE_EGRESS_PROXY_URL: args.egressUrl,

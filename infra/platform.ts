@@ -45,6 +45,7 @@ export class Platform extends pulumi.ComponentResource {
       {
         ...place,
         count: config.cells,
+        closed: config.closedCells,
         waysOut: [AGENT_PORT, EGRESS_PORT],
         tokenExpiry: config.tokenExpiry,
         tokenRotation: config.tokenRotation,

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { AgentHub } from '../agents/hub.ts';
 import { CodedError } from '../errors.ts';
+import type { Cells } from '../sessions/cells.ts';
 import { pause } from '../sessions/pause.ts';
 import type { Store } from '../store/index.ts';
 import type { WorkspaceFiles } from './workspace.ts';
@@ -9,7 +10,8 @@ export interface PeriodicSaveDeps {
   store: Store;
   hub: AgentHub;
   files: WorkspaceFiles;
-  config: { cellApp: string; saveIntervalMs: number };
+  cells: Cells;
+  config: { saveIntervalMs: number };
   log: Logger;
 }
 
@@ -45,16 +47,21 @@ export class PeriodicSave {
     for (;;) {
       await pause(this.#deps.config.saveIntervalMs, signal);
       if (signal.aborted) return;
-      await this.#saveAll(signal).catch((error: unknown) => {
-        this.#deps.log.warn({ err: error }, 'workspaces could not be listed');
-      });
+      await this.#saveAll(signal);
     }
   }
 
   async #saveAll(signal: AbortSignal): Promise<void> {
-    const { store, hub, files, config, log } = this.#deps;
-    const live = await store.listLiveSandboxes(config.cellApp);
-    const due = live.filter(({ name, state }) => state === 'ready' && hub.get(name) !== undefined);
+    const { store, hub, files, cells, log } = this.#deps;
+    const live = await Promise.all(
+      cells.apps.map((app) =>
+        store.listLiveSandboxes(app).catch((error: unknown) => {
+          log.warn({ app, err: error }, 'workspaces could not be listed');
+          return [];
+        }),
+      ),
+    );
+    const due = live.flat().filter(({ name, state }) => state === 'ready' && hub.get(name) !== undefined);
     const saveNext = async (): Promise<void> => {
       for (let row = due.pop(); row !== undefined && !signal.aborted; row = due.pop()) {
         const { name } = row;

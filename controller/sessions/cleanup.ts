@@ -3,6 +3,7 @@ import type { AgentHub } from '../agents/hub.ts';
 import type { Config } from '../config.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
+import type { Cells } from './cells.ts';
 import { failureReason } from './failures.ts';
 import { hasEnded, type Machines, type MachineView } from './machines.ts';
 import { pause } from './pause.ts';
@@ -11,8 +12,9 @@ import { type Action, type Looks, lookAgain, NO_LOOKS, plan, type View } from '.
 export interface CleanupDeps {
   store: Store;
   machines: Machines;
+  cells: Cells;
   hub: AgentHub;
-  config: Pick<Config, 'cellApp' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'>;
+  config: Pick<Config, 'sandboxMaxAgeMs' | 'cleanupIntervalMs'>;
   times: { lookApartMs: number; unknownGraceMs: number; destroyWaitMs: number };
   /** Names of the sandboxes that have a worker. */
   busy(): ReadonlySet<string>;
@@ -27,12 +29,16 @@ export interface CleanupDeps {
 const SUSPICIOUS_LOOKS = 5;
 const ACTOR = 'lifecycle';
 
-/** Looks at all rows and machines now and then, and does what `plan` says. */
+/** Looks at all rows and machines of each cell now and then, and does what `plan` says. A cell that does not answer holds up no other. */
 export class Cleanup {
   readonly #deps: CleanupDeps;
   readonly #underway = new Set<Promise<unknown>>();
   readonly #suspected = new Set<string>();
-  #looks: Looks = NO_LOOKS;
+  /** By cell. */
+  readonly #looks = new Map<string, Looks>();
+  readonly #looking = new Set<string>();
+  /** Since when (Unix ms) a closed cell was seen empty. */
+  readonly #empty = new Map<string, number>();
   #ended: AbortController | undefined;
   #loop: Promise<void> | undefined;
 
@@ -65,29 +71,53 @@ export class Cleanup {
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#tick(signal).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error }, 'clean-up failed'),
+        this.#deps.log.warn({ err: error }, 'cells could not be listed'),
       );
       await pause(this.#deps.config.cleanupIntervalMs, signal);
     }
   }
 
   async #tick(signal: AbortSignal): Promise<void> {
-    const view = await this.#view(signal);
+    for (const app of await this.#deps.cells.refresh()) {
+      if (signal.aborted || this.#looking.has(app)) continue;
+      this.#looking.add(app);
+      this.#track(this.#lookAt(app, signal).finally(() => this.#looking.delete(app)));
+    }
+  }
+
+  async #lookAt(app: string, signal: AbortSignal): Promise<void> {
+    const view = await this.#view(app, signal);
     if (signal.aborted) return;
     const now = this.#deps.clock();
     const limits = { ...this.#deps.times, maxAgeMs: this.#deps.config.sandboxMaxAgeMs };
-    this.#looks = lookAgain(this.#looks, view, now);
-    for (const action of plan(view, this.#looks, now, limits)) this.#track(this.#carryOut(action));
+    const looks = lookAgain(this.#looks.get(app) ?? NO_LOOKS, view, now);
+    this.#looks.set(app, looks);
+    for (const action of plan(view, looks, now, limits)) this.#track(this.#carryOut(app, action));
+    this.#deps.cells.seen(app, view.sandboxes, view.machines !== null);
+    await this.#forgetIfEmpty(app, view, now);
+  }
+
+  /** An empty list alone is no proof: a closed cell is forgotten when two looks have found nothing in it. */
+  async #forgetIfEmpty(app: string, { sandboxes, machines }: View, now: number): Promise<void> {
+    const isEmpty = sandboxes.length === 0 && machines?.length === 0;
+    if (!isEmpty || !this.#deps.cells.isClosed(app)) return void this.#empty.delete(app);
+    const since = this.#empty.get(app) ?? now;
+    this.#empty.set(app, since);
+    if (now - since < this.#deps.times.lookApartMs) return;
+    await this.#deps.cells.forget(app);
+    this.#empty.delete(app);
+    this.#looks.delete(app);
+    this.#deps.log.info({ app }, 'closed cell is empty and forgotten');
   }
 
   /** Machines before rows: a row comes before its machine, so no machine of this list can be older than the rows know. */
-  async #view(signal: AbortSignal): Promise<View> {
-    const { machines, store, hub, config, log, busy } = this.#deps;
-    const listed = await machines.list(signal).catch((error: unknown) => {
-      if (!signal.aborted) log.warn({ err: error }, 'machines could not be listed');
+  async #view(app: string, signal: AbortSignal): Promise<View> {
+    const { machines, store, hub, log, busy } = this.#deps;
+    const listed = await machines.list(app, signal).catch((error: unknown) => {
+      if (!signal.aborted) log.warn({ app, err: error }, 'machines could not be listed');
       return null;
     });
-    const sandboxes = await store.listLiveSandboxes(config.cellApp);
+    const sandboxes = await store.listLiveSandboxes(app);
     return {
       sandboxes,
       machines: listed?.filter((machine) => machines.isOurs(machine)) ?? null,
@@ -96,7 +126,7 @@ export class Cleanup {
     };
   }
 
-  async #carryOut(action: Action): Promise<unknown> {
+  async #carryOut(app: string, action: Action): Promise<unknown> {
     switch (action.type) {
       case 'drive':
         // Not waited for: a worker has its own time, and reads the row anew.
@@ -107,14 +137,14 @@ export class Cleanup {
       case 'confirm_lost':
         return this.#confirmLost(action.sandbox);
       case 'destroy_unknown':
-        return this.#destroyUnknown(action.machine);
+        return this.#destroyUnknown(app, action.machine);
     }
   }
 
   /** Two looks have missed the machine; Fly's word about it alone is what counts. */
   async #confirmLost(row: SandboxRow): Promise<void> {
     if (this.#deps.hub.get(row.name) !== undefined) return;
-    const machine = await this.#deps.machines.get(row.machine_id!);
+    const machine = await this.#deps.machines.get(row.app, row.machine_id!);
     if (hasEnded(machine)) await this.#declareLost(row, machine);
   }
 
@@ -134,25 +164,25 @@ export class Cleanup {
       const row = await this.#deps.store.findSandbox(name);
       // In any other state a worker is at it.
       if (row === null || row.state !== 'ready') return;
-      const machine = await this.#deps.machines.get(row.machine_id!);
+      const machine = await this.#deps.machines.get(row.app, row.machine_id!);
       ended = hasEnded(machine) ? ended + 1 : 0;
       if (ended >= 2) return this.#declareLost(row, machine);
     }
   }
 
   /** Looks once more, at the machine itself and at its row, before anything is done that can't be undone. */
-  async #destroyUnknown(listed: MachineView): Promise<void> {
+  async #destroyUnknown(app: string, listed: MachineView): Promise<void> {
     const { machines, store, log } = this.#deps;
-    const machine = await machines.get(listed.id);
+    const machine = await machines.get(app, listed.id);
     if (machine === null || machine.state !== listed.state || !machines.isOurs(machine)) return;
     const row = await store.findSandbox(machine.name!);
     const wanted = row !== null && row.state !== 'gone' && (row.machine_id ?? machine.id) === machine.id;
     if (wanted) return;
     log.warn(
-      { machine: machine.id, sandbox: machine.name, state: machine.state },
+      { app, machine: machine.id, sandbox: machine.name, state: machine.state },
       'destroying a machine that no row wants',
     );
-    await machines.destroy(machine.id, {
+    await machines.destroy(app, machine.id, {
       waitMs: this.#deps.times.destroyWaitMs,
       signal: AbortSignal.timeout(DESTROY_TIMEOUT_MS),
     });

@@ -8,6 +8,7 @@ import { CodedError } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow, SessionRow, SessionSettings } from '../store/rows.ts';
+import type { Cells } from './cells.ts';
 import { Cleanup } from './cleanup.ts';
 import { type ExecProgress, runExec } from './exec.ts';
 import { type ExecOutcome, OutputCollector } from './exec-output.ts';
@@ -21,12 +22,10 @@ import { SandboxWorker, type WorkerTimes } from './worker.ts';
 export interface LifecycleDeps {
   store: Store;
   machines: Machines;
+  cells: Cells;
   hub: AgentHub;
   files: WorkspaceFiles;
-  config: Pick<
-    Config,
-    'cellApp' | 'startTimeoutMs' | 'execTimeoutMs' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'
-  >;
+  config: Pick<Config, 'startTimeoutMs' | 'execTimeoutMs' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'>;
   log: Logger;
   clock: () => number;
   random: () => number;
@@ -116,8 +115,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     { actor = 'lifecycle', waitMs }: CallOptions = {},
   ): Promise<SessionRow & { created: boolean }> {
     if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
-    const { cellApp: app, startTimeoutMs } = this.#deps.config;
-    const opened = await this.#deps.store.openSession({ ...open, app, actor });
+    const { app, done } = await this.#deps.cells.take();
+    const opened = await this.#deps.store.openSession({ ...open, app, actor }).finally(done);
     if (opened.opened) this.#changed(opened.sandbox);
     let { session } = opened;
     if (session.status === 'starting') {
@@ -125,7 +124,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       const row = opened.opened ? opened.sandbox : undefined;
       const atRest = this.drive(opened.sandbox.name, row, session.settings);
       if (waitMs !== 0) {
-        await within(atRest, waitMs ?? startTimeoutMs + this.#times.waitSlackMs);
+        await within(atRest, waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs);
         session = await this.#deps.store.getSession(open.id);
         await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
       }
@@ -254,6 +253,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       { sandbox: row.name, state: row.state, machine: row.machine_id, reason: row.reason ?? undefined },
       'sandbox changed',
     );
+    this.#deps.cells.changed(row);
     this.emit('change', row);
   }
 }

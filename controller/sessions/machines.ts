@@ -21,7 +21,7 @@ export type Machines = ReturnType<typeof createMachines>;
 
 type MachineConfigSource = Pick<
   Config,
-  | 'cellApp'
+  | 'cellApps'
   | 'stack'
   | 'agentSecret'
   | 'sandboxImage'
@@ -35,18 +35,34 @@ const STOP_GRACE = '5s';
 
 /** Our machines at Fly: what they look like, and the few calls that the lifecycle makes. Rejects with `FlyError`. */
 export function createMachines(fly: FlyClient, config: MachineConfigSource) {
-  const { cellApp: app, stack } = config;
+  const { cellApps, stack } = config;
+
+  /**
+   * What the call answers, or `none` where the app is closed to us and we start nothing in it any more: a cell that was taken away. Fly says
+   * that there is no such app, or that our token is not good for it, which says the same for a token of apps. Of a cell that we name
+   * ourselves that says nothing: the settings may be wrong, as they may be when Fly does not let us see any of our cells.
+   */
+  async function inCell<T>(app: string, call: Promise<T>, none: T): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      const closed = error instanceof FlyError && (error.reason === 'app_not_found' || error.kind === 'auth');
+      if (!closed || cellApps.includes(app)) throw error;
+      await fly.getApp(cellApps[0]!);
+      return none;
+    }
+  }
 
   return {
     /** The one machine of this sandbox: made now, or found where an earlier call made it. */
     async create(
-      sandbox: Pick<SandboxRow, 'name' | 'session_id'>,
+      sandbox: Pick<SandboxRow, 'name' | 'session_id' | 'app'>,
       settings: SessionSettings,
       options: { timeoutMs: number; signal: AbortSignal },
     ): Promise<MachineView> {
       return view(
         await fly.createMachine(
-          app,
+          sandbox.app,
           {
             name: sandbox.name,
             region: settings.region,
@@ -67,17 +83,16 @@ export function createMachines(fly: FlyClient, config: MachineConfigSource) {
     },
 
     /** The live machine with this name, if the list has one; not finding it is no proof that there is none. */
-    async find(name: string): Promise<MachineView | undefined> {
-      const found = await fly.listMachines(app, { metadata: { [METADATA.sandbox]: name } });
+    async find(app: string, name: string): Promise<MachineView | undefined> {
+      const found = await inCell(app, fly.listMachines(app, { metadata: { [METADATA.sandbox]: name } }), []);
       return found.map(view).find((machine) => machine.name === name && machine.state !== 'destroyed');
     },
 
     /** Null: Fly says that there is no such machine (any more). */
-    async get(id: string): Promise<MachineView | null> {
+    async get(app: string, id: string): Promise<MachineView | null> {
       try {
-        return view(await fly.getMachine(app, id));
+        return await inCell(app, fly.getMachine(app, id).then(view), null);
       } catch (error) {
-        // An app that is not found says nothing about its machines: the settings may be wrong.
         const gone =
           error instanceof FlyError && error.kind === 'not_found' && error.reason !== 'app_not_found';
         if (gone) return null;
@@ -86,12 +101,17 @@ export function createMachines(fly: FlyClient, config: MachineConfigSource) {
     },
 
     /** Machines with our stack's metadata. */
-    async list(signal: AbortSignal): Promise<MachineView[]> {
-      return (await fly.listMachines(app, { metadata: { [METADATA.stack]: stack }, signal })).map(view);
+    async list(app: string, signal: AbortSignal): Promise<MachineView[]> {
+      const listed = fly.listMachines(app, { metadata: { [METADATA.stack]: stack }, signal });
+      return (await inCell(app, listed, [])).map(view);
     },
 
     /** Asks for the machine's end and waits for it for up to `waitMs`. Whether it is gone, only `get` says. */
-    async destroy(id: string, { waitMs, signal }: { waitMs: number; signal: AbortSignal }): Promise<void> {
+    async destroy(
+      app: string,
+      id: string,
+      { waitMs, signal }: { waitMs: number; signal: AbortSignal },
+    ): Promise<void> {
       await fly.destroyMachine(app, id, { force: true, signal });
       await fly.waitForState(app, id, 'destroyed', { timeoutMs: waitMs, signal }).catch((error: unknown) => {
         if (!(error instanceof FlyError)) throw error;
@@ -108,9 +128,9 @@ export function createMachines(fly: FlyClient, config: MachineConfigSource) {
       );
     },
 
-    /** Resolves when Fly answers. */
+    /** Resolves when Fly answers about any of our cells. */
     async ping(): Promise<void> {
-      await fly.getApp(app);
+      await Promise.any(cellApps.map((app) => fly.getApp(app)));
     },
   };
 }

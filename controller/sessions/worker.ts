@@ -156,7 +156,8 @@ export class SandboxWorker {
 
   async #adopt(row: SandboxRow, machine: MachineView): Promise<SandboxRow> {
     // A found machine may have come from a summary, which has no metadata.
-    const known = machine.metadata === undefined ? await this.#deps.machines.get(machine.id) : machine;
+    const known =
+      machine.metadata === undefined ? await this.#deps.machines.get(row.app, machine.id) : machine;
     if (known === null || known.state === 'destroyed')
       throw new Error(`machine ${machine.id} is gone already`);
     if (known.name !== row.name || !this.#deps.machines.isOurs(known)) {
@@ -187,7 +188,7 @@ export class SandboxWorker {
     const now = await this.#deps.store.findSandbox(row.name);
     if (now === null || now.state !== 'created' || this.#deps.hub.get(row.name) !== undefined)
       return now ?? row;
-    const machine = await this.#deps.machines.get(row.machine_id!);
+    const machine = await this.#deps.machines.get(row.app, row.machine_id!);
     if (!hasEnded(machine)) return row;
     const detail = `Machine ${row.machine_id} was ${machine?.state ?? 'gone'} before its agent had called`;
     return this.#giveUp(row, { code: 'session_start_failed', detail });
@@ -228,12 +229,12 @@ export class SandboxWorker {
 
   async #hasDied(row: SandboxRow): Promise<boolean> {
     if (row.machine_id === null) return true;
-    return this.#deps.machines.get(row.machine_id).then(hasEnded, () => false);
+    return this.#deps.machines.get(row.app, row.machine_id).then(hasEnded, () => false);
   }
 
   async #destroy(row: SandboxRow): Promise<SandboxRow | typeof AT_REST> {
     if (row.machine_id === null) return this.#destroyUnconfirmed(row);
-    const machine = await this.#deps.machines.get(row.machine_id);
+    const machine = await this.#deps.machines.get(row.app, row.machine_id);
     if (isGone(machine)) return this.#gone(row);
     if (!this.#mayDestroy(row, machine!)) {
       this.#deps.log.error(
@@ -242,11 +243,11 @@ export class SandboxWorker {
       );
       return AT_REST;
     }
-    await this.#deps.machines.destroy(row.machine_id, {
+    await this.#deps.machines.destroy(row.app, row.machine_id, {
       waitMs: this.#deps.times.destroyWaitMs,
       signal: this.#signal,
     });
-    if (isGone(await this.#deps.machines.get(row.machine_id))) return this.#gone(row);
+    if (isGone(await this.#deps.machines.get(row.app, row.machine_id))) return this.#gone(row);
     throw new CodedError(
       'fly_unavailable',
       `Machine ${row.machine_id} is still there after it was destroyed`,
@@ -255,11 +256,11 @@ export class SandboxWorker {
 
   /** The create was never answered. What it may have made carries the name; twice not found counts, and the clean-up stays watchful. */
   async #destroyUnconfirmed(row: SandboxRow): Promise<SandboxRow> {
-    let found = await this.#deps.machines.find(row.name);
+    let found = await this.#deps.machines.find(row.app, row.name);
     if (found === undefined) {
       await pause(this.#deps.times.lookApartMs, this.#signal);
       this.#signal.throwIfAborted();
-      found = await this.#deps.machines.find(row.name);
+      found = await this.#deps.machines.find(row.app, row.name);
     }
     if (found === undefined) return this.#gone(row);
     return this.#deps.store.sandboxCreated(row, { id: found.id, region: found.region }, ACTOR);

@@ -57,6 +57,13 @@ export interface SandboxRow {
   gone_at: string | null;
 }
 
+/** A Fly app that sandboxes of this stack live in, or have lived in. */
+export interface CellRow {
+  app: string;
+  stack: string;
+  created_at: string;
+}
+
 export interface ManifestRow {
   session_id: string;
   version: number;

@@ -1,3 +1,4 @@
+import { cellStore } from './cells.ts';
 import type { Database } from './database.ts';
 import { jobStore } from './jobs.ts';
 import { keyStore } from './keys.ts';
@@ -14,6 +15,7 @@ export function createStore(database: Database) {
   return {
     ...reading(database),
     ...sandboxStore(database),
+    ...cellStore(database),
     ...manifestStore(database),
     ...jobStore(database),
     ...keyStore(database),

@@ -29,7 +29,7 @@ describe('the clean-up', () => {
 
   it('destroys machines of ours that no row wants, and no others', async () => {
     const app = await world.app();
-    const ours = { mobvibe_stack: 'local', mobvibe_session: 'x' };
+    const ours = { mobvibe_stack: app, mobvibe_session: 'x' };
     const image = 'any:1';
     const make = (name: string, metadata: Record<string, string>) =>
       fetch(`${world.fly.url}/v1/apps/${app}/machines`, {

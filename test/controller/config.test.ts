@@ -14,7 +14,7 @@ const GOOD = {
 describe('readConfig', () => {
   it('fills in the defaults', () => {
     expect(readConfig(GOOD)).toMatchObject({
-      cellApp: 'cell',
+      cellApps: ['cell'],
       flyRegion: 'sjc',
       flyFlapsBaseUrl: 'https://api.machines.dev',
       supabaseUrl: 'http://127.0.0.1:54321',
@@ -29,14 +29,19 @@ describe('readConfig', () => {
       cleanupIntervalMs: 60_000,
       agentListenSocket: undefined,
     });
-    expect(readConfig({ ...GOOD, MOBVIBE_CELL_APP: 'cell-2' }).cellApp).toBe('cell-2');
+    expect(readConfig({ ...GOOD, MOBVIBE_CELL_APPS: 'cell-2,cell-3' }).cellApps).toEqual([
+      'cell-2',
+      'cell-3',
+    ]);
   });
 
   it.each([
     ...Object.keys(GOOD).map((variable) => [variable, undefined] as const),
     ...Object.keys(GOOD).map((variable) => [variable, ''] as const),
     ['FLY_APP_NAME', 'Cell_1'],
-    ['MOBVIBE_CELL_APP', '-cell'],
+    ['MOBVIBE_CELL_APPS', 'cell-1,-cell'],
+    ['MOBVIBE_CELL_APPS', 'cell-1,'],
+    ['MOBVIBE_CELL_APPS', 'cell-1,cell-2,cell-1'],
     ['FLY_REGION', 'San Jose'],
     ['FLY_REGION', 'sjc,'],
     ['FLY_FLAPS_BASE_URL', 'api.machines.dev'],

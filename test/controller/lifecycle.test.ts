@@ -26,7 +26,7 @@ describe('a session from open to stopped', () => {
         auto_destroy: true,
         restart: { policy: 'no' },
         stop_config: { signal: 'SIGTERM' },
-        metadata: { mobvibe_stack: 'local', mobvibe_session: 'marks', mobvibe_sandbox: 's-marks-1' },
+        metadata: { mobvibe_stack: app, mobvibe_session: 'marks', mobvibe_sandbox: 's-marks-1' },
         env: { MOBVIBE_SANDBOX: 's-marks-1', MOBVIBE_AGENT_TOKEN: world.token('s-marks-1') },
       },
     });

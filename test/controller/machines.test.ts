@@ -4,7 +4,7 @@ import { parseSandboxName } from '../../controller/sessions/names.ts';
 import { createFlyClient } from '../../fly/index.ts';
 
 const machines = createMachines(createFlyClient({ token: 'unused', baseUrl: 'http://127.0.0.1:9' }), {
-  cellApp: 'cell',
+  cellApps: ['cell'],
   stack: 'prod',
   agentSecret: 'a-secret-of-at-least-32-characters',
   sandboxImage: 'sandbox:1',

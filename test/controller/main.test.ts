@@ -42,6 +42,7 @@ async function settings(): Promise<Record<string, string>> {
   return {
     FLY_API_TOKEN: 'local-token',
     FLY_APP_NAME: app,
+    MOBVIBE_STACK: app,
     FLY_FLAPS_BASE_URL: world.fly.url,
     SUPABASE_URL: world.supabase.url,
     SUPABASE_SERVICE_ROLE_KEY: world.supabase.secretKey,

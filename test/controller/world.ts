@@ -53,6 +53,8 @@ export class World {
   readonly #controllers = new Set<Controller>();
   /** By app: what a controller is given, good for its cell alone. */
   readonly #cellTokens = new Map<string, string>();
+  /** Cells that controllers of the stack were told of. */
+  readonly #stacks = new Map<string, Set<string>>();
   #apps = 0;
 
   private constructor(parts: { supabase: LocalSupabase; fly: LocalFly; dir: string }) {
@@ -83,7 +85,7 @@ export class World {
     return world;
   }
 
-  /** A cell of its own for each test: controllers see the rows and machines of their app alone. */
+  /** A cell of its own for each test: controllers see the rows and machines of their stack's cells alone. */
   async app(): Promise<string> {
     const name = `cell-${++this.#apps}`;
     // Not through the client: it would keep to Fly's limit of one a second.
@@ -103,13 +105,19 @@ export class World {
   }
 
   async controller(
-    app: string,
-    { env = {}, ...options }: ControllerOptions & { env?: Record<string, string> } = {},
+    app: string | readonly string[],
+    {
+      env = {},
+      stack = [app].flat()[0]!,
+      ...options
+    }: ControllerOptions & { env?: Record<string, string>; stack?: string } = {},
   ): Promise<Controller> {
-    const socket = join(this.dir, `${app}.sock`);
+    const socket = join(this.dir, `${stack}.sock`);
     const config = readConfig({
-      FLY_API_TOKEN: this.#cellTokens.get(app),
-      FLY_APP_NAME: app,
+      FLY_API_TOKEN: this.#tokenOf(stack, [app].flat()),
+      FLY_APP_NAME: stack,
+      MOBVIBE_CELL_APPS: [app].flat().join(','),
+      MOBVIBE_STACK: stack,
       FLY_FLAPS_BASE_URL: this.fly.url,
       SUPABASE_URL: this.supabase.url,
       SUPABASE_SERVICE_ROLE_KEY: this.supabase.secretKey,
@@ -126,6 +134,14 @@ export class World {
     const controller = await startController(config, { log, times: TIMES, ...options });
     this.#controllers.add(controller);
     return controller;
+  }
+
+  /** As infra gives it: good for all cells that the stack has, or has had, and nothing else. */
+  #tokenOf(stack: string, apps: readonly string[]): string {
+    const known = new Set([...(this.#stacks.get(stack) ?? []), ...apps]);
+    this.#stacks.set(stack, known);
+    const tokens = [...known].flatMap((app) => this.#cellTokens.get(app) ?? []);
+    return tokens.length === 0 ? 'no-token' : joined(tokens);
   }
 
   async close(controller: Controller): Promise<void> {
@@ -179,6 +195,11 @@ export class World {
     return this.client.listMachines(app);
   }
 
+  /** As `pulumi up` does with fewer cells, or an operator by hand: with all that is in it. */
+  async deleteApp(app: string): Promise<void> {
+    await this.client.deleteApp(app, { force: true });
+  }
+
   /** What the database says of every sandbox that the session ever had, oldest first. */
   async sandboxes(session: string): Promise<SandboxRow[]> {
     const all: SandboxRow[] = [];
@@ -193,4 +214,9 @@ export class World {
   async until(look: () => unknown | Promise<unknown>): Promise<void> {
     await expect.poll(async () => await look(), { interval: 20 }).toBeTruthy();
   }
+}
+
+/** Fly takes several tokens as one and allows what any of them allows. */
+function joined(tokens: readonly string[]): string {
+  return `FlyV1 ${tokens.map((token) => token.replace(/^FlyV1 /, '')).join(',')}`;
 }

@@ -143,6 +143,27 @@ describe('images that are built', () => {
   });
 });
 
+test('several cells: each on a network of its own with a way to controller and proxy; a closed one is kept, but named no more', () => {
+  const several = program({ ...SETTINGS, cells: '3', closedCells: '1' });
+  const inputs = (name: string) => several.find((resource) => resource.name === name)!.inputs;
+  const cells = [1, 2, 3].map((n) => `mobvibe-prod-cell-${n}`);
+  for (const [n, cell] of cells.entries()) {
+    expect(inputs(`cell-${n + 1}`)).toMatchObject({ name: cell, network: cell });
+    expect(inputs(`cell-${n + 1}-policy`)).toMatchObject({ app: cell });
+    for (const to of ['controller', 'egress']) {
+      expect(inputs(`${to}-flycast-${n + 1}`)).toMatchObject({ type: 'private_v6', network: cell });
+    }
+  }
+  expect(inputs('controller-1').config).toMatchObject({
+    env: {
+      MOBVIBE_CELL_APPS: 'mobvibe-prod-cell-1,mobvibe-prod-cell-2',
+      MOBVIBE_AGENT_DIAL_URL: 'ws://mobvibe-prod-ctl.flycast:8081/v1/agent',
+    },
+  });
+  const tokens = [1, 2, 3].map((n) => `token-of-cell-${n}-token`).join(',');
+  expect(inputs('controller-secrets').values).toContain(`FlyV1 ${tokens}`);
+});
+
 describe('a mistake in the settings names its key', () => {
   test.each([
     ['flyOrg', undefined, 'mobvibe:flyOrg is not set'],
@@ -152,7 +173,8 @@ describe('a mistake in the settings names its key', () => {
     ['supabaseServiceRoleKey', undefined, 'mobvibe:supabaseServiceRoleKey is not set'],
     ['sandboxImageRef', 'registry.fly.io/x:latest', 'mobvibe:sandboxImageRef is "registry.fly.io/x:latest"'],
     ['sandboxMemoryMb', '1000', 'mobvibe:sandboxMemoryMb is "1000"'],
-    ['cells', '2', 'mobvibe:cells is "2": 1, as a controller works for one cell so far'],
+    ['cells', '11', 'mobvibe:cells is "11": a whole number from 1 to 10'],
+    ['closedCells', '1', 'mobvibe:closedCells is "1": a whole number from 0 to 0'],
     ['protect', 'yes', 'mobvibe:protect is "yes"'],
     ['expiresAt', 'tomorrow', 'mobvibe:expiresAt is "tomorrow"'],
     ['sandboxTarget', 'android', 'mobvibe:sandboxTarget is "android"'],

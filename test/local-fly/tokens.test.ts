@@ -128,7 +128,7 @@ test('every call of the controller on its cells works with their tokens alone', 
   try {
     for (const cellApp of ['cell-1', 'cell-2']) {
       const machines = createMachines(fly, {
-        cellApp,
+        cellApps: [cellApp],
         stack: 'test',
         agentSecret: 'a-secret-of-at-least-32-characters!',
         sandboxImage: 'sandbox:1',
@@ -139,19 +139,19 @@ test('every call of the controller on its cells works with their tokens alone', 
       const signal = AbortSignal.timeout(10_000);
       await machines.ping();
       const settings = { region: 'sjc', cpu_kind: 'shared', cpus: 1, memory_mb: 256 } as never;
-      const sandbox = { name: 's-one-1', session_id: 'one' };
+      const sandbox = { name: 's-one-1', session_id: 'one', app: cellApp };
       const { id } = await machines.create(sandbox, settings, { timeoutMs: 5_000, signal });
-      expect((await machines.list(signal)).map((machine) => machine.id)).toEqual([id]);
-      expect(await machines.find('s-one-1')).toMatchObject({ id });
-      expect(await machines.get(id)).toMatchObject({ id });
+      expect((await machines.list(cellApp, signal)).map((machine) => machine.id)).toEqual([id]);
+      expect(await machines.find(cellApp, 's-one-1')).toMatchObject({ id });
+      expect(await machines.get(cellApp, id)).toMatchObject({ id });
       await bench.settle();
-      const destroyed = machines.destroy(id, { waitMs: 5_000, signal });
+      const destroyed = machines.destroy(cellApp, id, { waitMs: 5_000, signal });
       await expect
         .poll(async () => (await bench.call('GET', `/v1/apps/${cellApp}/machines/${id}`)).body.state)
         .toMatch(/destroy/);
       await bench.settle();
       await destroyed;
-      expect(await machines.get(id)).toMatchObject({ state: 'destroyed' });
+      expect(await machines.get(cellApp, id)).toMatchObject({ state: 'destroyed' });
     }
   } finally {
     fly.close();

@@ -55,7 +55,7 @@ describe.skipIf(reason !== undefined)(
       const [controller] = await controllers();
       expect(controller?.config).toMatchObject({
         image: CONTROLLER_IMAGE,
-        env: { MOBVIBE_SANDBOX_IMAGE: SANDBOX_IMAGE, MOBVIBE_CELL_APP: 'mobvibe-prod-cell-1' },
+        env: { MOBVIBE_SANDBOX_IMAGE: SANDBOX_IMAGE, MOBVIBE_CELL_APPS: 'mobvibe-prod-cell-1' },
         restart: { policy: 'always' },
         stop_config: { signal: 'SIGTERM', timeout: '60s' },
       });

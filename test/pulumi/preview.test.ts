@@ -98,7 +98,7 @@ describe.skipIf(reason !== undefined)(
         ),
       );
       expect(controllers.map((env) => env.SUPABASE_URL)).toEqual([first.url, second.url]);
-      expect(controllers.map((env) => env.MOBVIBE_CELL_APP)).toEqual([
+      expect(controllers.map((env) => env.MOBVIBE_CELL_APPS)).toEqual([
         'mobvibe-pr-7-cell-1',
         'mobvibe-br-feature-x-cell-1',
       ]);

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
 import type {
+  CellRow,
   JobRow,
   ManifestRow,
   SandboxRow,
@@ -19,11 +20,11 @@ type Claim = Pick<JobRow, 'id' | 'token'>;
 export function callsOn(pool: Pool) {
   const rpc = rpcOn(pool);
   return {
-    open: (id: string, settings: object | null = SETTINGS, options?: CallOptions) =>
+    open: (id: string, settings: object | null = SETTINGS, options?: CallOptions, app = 'cell') =>
       only(
         rpc<{ session: SessionRow; sandbox: SandboxRow; created: boolean; opened: boolean }>(
           'session_open',
-          { p_id: id, p_settings: settings, p_app: 'cell', p_actor: 'test' },
+          { p_id: id, p_settings: settings, p_app: app, p_actor: 'test' },
           options,
         ),
       ),
@@ -65,6 +66,10 @@ export function callsOn(pool: Pool) {
           options,
         ),
       ),
+    declare: (stack: string, apps: string[], options?: CallOptions) =>
+      rpc<CellRow>('cells_declare', { p_stack: stack, p_apps: apps, p_actor: 'test' }, options),
+    forget: (app: string, stack: string) =>
+      only(rpc<boolean>('cell_forget', { p_app: app, p_stack: stack, p_actor: 'test' })),
     touch: (id: string, options?: CallOptions) => rpc('session_touch', { p_id: id }, options),
     commit: (session: string, fence: number, base: number, sha256: string, options?: CallOptions) =>
       only(

@@ -6,7 +6,10 @@ import { callsOn, SHA } from './calls.ts';
 import { type FreshDatabase, freshDatabase, MIGRATIONS } from './database.ts';
 
 const API_ROLES = ['anon', 'authenticated', 'service_role'] as const;
-const TABLES = ['coding_sessions', 'sandboxes', 'manifests', 'jobs', 'job_output', 'session_events'];
+const TABLES = [
+  ...['coding_sessions', 'sandboxes', 'manifests', 'jobs', 'job_output', 'session_events'],
+  ...['cells', 'cell_events'],
+];
 const FORBIDDEN = { code: '42501' };
 
 let database: FreshDatabase;
@@ -18,6 +21,7 @@ beforeAll(async () => {
   await db.enqueue('j1', 'held');
   const [job] = await db.claim('w1');
   await db.append(job!, 0, 'output');
+  await db.declare('prod', ['cell']);
 });
 afterAll(() => database.close());
 
@@ -128,6 +132,7 @@ test('every function pins its search_path and is granted to service_role alone; 
   );
   expect(functions.map(({ name }) => name).toSorted()).toEqual([
     ...['api_key_add', 'api_key_check', 'api_key_revoke'],
+    ...['cell_forget', 'cells_declare'],
     ...[
       'job_append_output',
       'job_cancel',
