@@ -10,6 +10,8 @@ const PASSING = new Set<string>([
   'controller_unreachable',
   'connection_lost',
   'agent_unreachable',
+  'cell_elsewhere',
+  'cell_lost',
   'agent_lost',
   'database_unavailable',
   'database_lost',

@@ -36,6 +36,24 @@ export const KNOBS = {
     optional: true,
     why: 'The apps that sandboxes are started in, where it is not FLY_APP_NAME, which Fly sets in each machine',
   },
+  cellLeaseMs: {
+    variable: 'MOBVIBE_CELL_LEASE_MS',
+    parse: integer(500, 600_000),
+    default: 15_000,
+    why: 'So long after a controller died, its cells are taken over; renewed three times as often',
+  },
+  controllerUrl: {
+    variable: 'MOBVIBE_CONTROLLER_URL',
+    parse: url('http:'),
+    optional: true,
+    why: 'How other controllers reach this one, and it alone; on Fly its own private address, else where it listens',
+  },
+  flyPrivateIp: {
+    variable: 'FLY_PRIVATE_IP',
+    parse: matching(/^[0-9a-f:.]+$/i, 'an address'),
+    optional: true,
+    why: 'Set by Fly in each machine: its address on the private network of the organisation',
+  },
   flyRegion: {
     variable: 'FLY_REGION',
     parse: listOf(REGION, 'region codes such as "sjc" or "sjc,lax,any"'),

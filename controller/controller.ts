@@ -1,10 +1,11 @@
 import { chmod, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { createFlyClient } from '../fly/index.ts';
-import { AgentHub } from './agents/hub.ts';
+import { AgentHub, type LiveSandbox } from './agents/hub.ts';
 import { buildApi } from './api/index.ts';
 import type { Config } from './config.ts';
 import { PeriodicSave } from './files/periodic.ts';
@@ -15,6 +16,7 @@ import { Cells } from './sessions/cells.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
 import { createMachines } from './sessions/machines.ts';
 import { SandboxManager } from './sessions/manager.ts';
+import { whereabouts } from './sessions/whereabouts.ts';
 import { connectDatabase, createStore, type Store } from './store/index.ts';
 import { createLog } from './telemetry/log.ts';
 import { createMetrics } from './telemetry/metrics.ts';
@@ -24,6 +26,8 @@ export interface ControllerOptions {
   clock?: () => number;
   /** In [0, 1). Default `Math.random`. */
   random?: () => number;
+  /** Milliseconds from any origin that never go back. Default `performance.now`. */
+  monotonic?: () => number;
   log?: Logger;
   /** Shorter ones for tests. */
   times?: Partial<LifecycleTimes>;
@@ -44,14 +48,16 @@ export interface Controller {
 
 /** Puts the controller together and starts it. Rejects when it can't listen; whatever else is down is tried again. */
 export async function startController(config: Config, options: ControllerOptions = {}): Promise<Controller> {
-  const { clock = Date.now, random = Math.random, log = createLog(config.logLevel) } = options;
+  const { clock = Date.now, random = Math.random, monotonic = () => performance.now() } = options;
+  const { log = createLog(config.logLevel) } = options;
   const metrics = createMetrics();
   const database = connectDatabase(
     config.supabaseUrl,
     config.supabaseServiceRoleKey,
     config.databaseTimeoutMs,
   );
-  const store = createStore(database);
+  const store = createStore(database, (app) => cells.token(app));
+  const cells = new Cells({ store, config, log, monotonic });
   const fly = createFlyClient({
     token: config.flyApiToken,
     baseUrl: config.flyFlapsBaseUrl,
@@ -59,9 +65,9 @@ export async function startController(config: Config, options: ControllerOptions
     onCall: metrics.flyCall,
   });
   const machines = createMachines(fly, config);
-  const hub = new AgentHub({ secret: config.agentSecret, liveIncarnation: liveIncarnation(store), log });
+  const hub = new AgentHub({ secret: config.agentSecret, liveSandbox: liveSandbox(store, cells), log });
+  cells.on('moved', (app) => hub.dropCell(app));
   const files = new WorkspaceFiles({ store, storage: workspaceStorage(database), hub });
-  const cells = new Cells({ store, config });
   const common = { store, cells, hub, files, config, log, clock, random };
   const lifecycle = new SandboxLifecycle({
     ...common,
@@ -71,9 +77,10 @@ export async function startController(config: Config, options: ControllerOptions
   const manager = new SandboxManager({ ...common, lifecycle });
   const jobs = new JobProcessor({ ...common, lifecycle });
   const saves = new PeriodicSave(common);
-  metrics.watch(lifecycle, hub);
+  metrics.watch(lifecycle, hub, cells);
   const api = await buildApi({
     manager,
+    elsewhere: (session, starts) => whereabouts({ store, cells, open: lifecycle.open }, session, starts),
     lifecycle,
     files,
     jobs,
@@ -98,6 +105,8 @@ export async function startController(config: Config, options: ControllerOptions
     fly.close();
     throw error;
   }
+  // Only now, as whoever has the port is the one that others reach there.
+  cells.start(ownAddress(config, url));
   lifecycle.startCleanup();
   jobs.start();
   saves.start();
@@ -116,6 +125,7 @@ export async function startController(config: Config, options: ControllerOptions
       // Work that needs agents ends before their connections do; the API goes on answering until then.
       await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs)]);
       await lifecycle.shutdown(config.shutdownTimeoutMs);
+      await cells.close();
       hub.close();
       for (const server of agentServers) server.close();
       await closeApi(api);
@@ -125,11 +135,27 @@ export async function startController(config: Config, options: ControllerOptions
 }
 
 /** An agent may call from the moment its row is there until its machine is to be destroyed. */
-function liveIncarnation(store: Store): (sandbox: string) => Promise<number | null> {
+function liveSandbox(store: Store, cells: Cells): (sandbox: string) => Promise<LiveSandbox | null> {
   return async (sandbox) => {
     const row = await store.findSandbox(sandbox);
-    return row === null || row.state === 'destroying' || row.state === 'gone' ? null : row.incarnation;
+    if (row === null || row.state === 'destroying' || row.state === 'gone') return null;
+    const { incarnation, app } = row;
+    const elsewhere = await cells.elsewhere(app);
+    if (elsewhere === null && !cells.holds(app)) throw new Error(`nobody works for the cell ${app} now`);
+    return { incarnation, app, elsewhere: elsewhere ?? undefined };
   };
+}
+
+/** How other controllers reach this one. An address that means every address is replaced by the name of this computer. */
+export function ownAddress(
+  { controllerUrl, flyPrivateIp }: Pick<Config, 'controllerUrl' | 'flyPrivateIp'>,
+  listening: string,
+): string {
+  if (controllerUrl !== undefined) return controllerUrl;
+  const { hostname: host, port } = new URL(listening);
+  if (flyPrivateIp !== undefined)
+    return `http://${flyPrivateIp.includes(':') ? `[${flyPrivateIp}]` : flyPrivateIp}:${port}`;
+  return host === '0.0.0.0' || host === '[::]' ? `http://${hostname()}:${port}` : listening;
 }
 
 /** `close` looks for idle connections once; one whose last answer is just being sent is kept by its client, and idle a moment later. */

@@ -51,6 +51,12 @@ export const ERRORS = {
   job_not_found: [404, 'mistake', 'There is no job with this id'],
   job_conflict: [409, 'mistake', 'A job with this id exists with other contents'],
   // Platform
+  cell_elsewhere: [
+    503,
+    'fault',
+    'The controller that works for the cell of the session could not be reached',
+  ],
+  cell_lost: [502, 'unknown', 'The connection to the controller of the session broke during the request'],
   cell_taken: [503, 'fault', 'A cell of the settings belongs to another stack'],
   fenced: [409, 'fault', 'A newer sandbox or worker has taken over; this write was refused'],
   agent_unreachable: [503, 'fault', 'The agent of the sandbox is not connected'],

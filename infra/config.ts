@@ -108,12 +108,6 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     }
     return number;
   };
-  /** More are made as soon as controllers can share the work. */
-  const one = (key: string, why: string): number => {
-    const value = config.get(key) ?? '1';
-    if (value !== '1') throw mistake(key, `1, as ${why}`, value);
-    return 1;
-  };
   const flag = (key: string, fallback: boolean): boolean => {
     const value = config.get(key) ?? String(fallback);
     if (value !== 'true' && value !== 'false') throw mistake(key, 'true or false', value);
@@ -178,7 +172,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     tokenRotation: text('tokenRotation', /^.*$/, 'any text', ''),
     sandbox,
     controller: {
-      machines: one('controllerMachines', 'agents and callers must reach the controller of their cell'),
+      machines: integer('controllerMachines', 1, 10, 1),
       cpus: integer('controllerCpus', 1, 8, 1),
       memoryMb: integer('controllerMemoryMb', 256, 16_384, 512, 256),
       execTimeoutMinutes: integer('execTimeoutMinutes', 1, 1_440, 5),

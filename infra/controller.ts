@@ -129,8 +129,8 @@ function controllerMachine(args: ControllerArgs, app: pulumi.Input<string>): Mac
       MOBVIBE_SANDBOX_IMAGE: args.sandboxImage,
       MOBVIBE_AGENT_DIAL_URL: pulumi.interpolate`ws://${app}.flycast:${AGENT_PORT}/v1/agent`,
       MOBVIBE_EGRESS_PROXY_URL: args.egressUrl,
-      // Flycast and Fly's proxy come in from outside the machine.
-      MOBVIBE_LISTEN_HOST: '0.0.0.0',
+      // Flycast and Fly's proxy come in from outside the machine, other controllers by IPv6.
+      MOBVIBE_LISTEN_HOST: settings.machines > 1 ? '::' : '0.0.0.0',
       MOBVIBE_LISTEN_PORT: String(API_PORT),
       MOBVIBE_AGENT_LISTEN_PORT: String(AGENT_PORT),
       MOBVIBE_CPU_KIND: sandbox.cpuKind,

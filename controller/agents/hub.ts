@@ -5,6 +5,8 @@ import type { Duplex } from 'node:stream';
 import type { Logger } from 'pino';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { CodedError } from '../errors.ts';
+import { FORWARDED_HEADER } from '../peers.ts';
+import { forwardUpgrade } from './forward.ts';
 import { AgentLink, type PingTimes, type TakeLane } from './link.ts';
 import { socketStream } from './socket-stream.ts';
 import { sandboxOfBearer } from './token.ts';
@@ -13,11 +15,19 @@ import { LANE_HEADER, LANES_HEADER } from './wire.ts';
 export interface HubDeps {
   /** HMAC key of the agents' tokens. */
   secret: string;
-  /** The incarnation of a sandbox that is live now; null where it is not, or no longer. */
-  liveIncarnation(sandbox: string): Promise<number | null>;
+  /** A sandbox that is live now; null where it is not, or no longer. Rejects while that, or where its agent belongs, can't be told. */
+  liveSandbox(sandbox: string): Promise<LiveSandbox | null>;
   log: Logger;
   /** Default: a half-open connection is noticed within 20 s. */
   ping?: PingTimes;
+}
+
+export interface LiveSandbox {
+  incarnation: number;
+  /** Its cell. */
+  app: string;
+  /** Base URL of the controller that works for the cell, where that is another one. */
+  elsewhere?: string | undefined;
 }
 
 interface HubEvents {
@@ -36,7 +46,10 @@ const MOST_MESSAGE_BYTES = 64 * 1024 * 1024;
 export class AgentHub extends EventEmitter<HubEvents> {
   readonly #deps: HubDeps;
   readonly #links = new Map<string, AgentLink>();
+  readonly #cells = new WeakMap<AgentLink, string>();
   readonly #handshakes = new Set<WebSocket>();
+  /** Agents that were led on to another controller. */
+  readonly #forwarded = new Set<Duplex>();
   readonly #upgrades = new WebSocketServer({
     noServer: true,
     perMessageDeflate: false,
@@ -93,6 +106,7 @@ export class AgentHub extends EventEmitter<HubEvents> {
     socket.on('error', () => socket.destroy());
     this.#admit(request).then(
       (caller) => {
+        if (caller.elsewhere !== undefined) return this.#forward(request, socket, head, caller.elsewhere);
         if (caller.lane !== undefined) return caller.lane(request, socket, head);
         this.#upgrades.handleUpgrade(request, socket, head, (client) => {
           void this.#welcome(client, caller);
@@ -111,11 +125,25 @@ export class AgentHub extends EventEmitter<HubEvents> {
     this.#links.get(sandbox)?.close(reason);
   }
 
+  /** Closes the links of a cell that another controller works for: their agents dial again, and are led there. */
+  dropCell(app: string): void {
+    for (const link of this.#links.values()) {
+      if (this.#cells.get(link) === app) link.close('another controller works for the cell');
+    }
+  }
+
   /** Closes all links and takes no more. Agents dial again, whoever then answers. */
   close(): void {
     this.#closing = true;
     for (const client of this.#handshakes) client.terminate();
     for (const link of this.#links.values()) link.close('the controller is shutting down');
+    for (const socket of this.#forwarded) socket.destroy();
+  }
+
+  #forward(request: IncomingMessage, socket: Duplex, head: Buffer, address: string): void {
+    this.#forwarded.add(socket);
+    socket.once('close', () => this.#forwarded.delete(socket));
+    forwardUpgrade(request, socket, head, address);
   }
 
   async #admit(request: IncomingMessage): Promise<Caller> {
@@ -124,15 +152,19 @@ export class AgentHub extends EventEmitter<HubEvents> {
       throw new Refusal(404, 'no such path');
     const sandbox = sandboxOfBearer(this.#deps.secret, request.headers.authorization);
     if (sandbox === undefined) throw new Refusal(401, 'no valid agent token');
-    const incarnation = await this.#deps.liveIncarnation(sandbox);
-    if (incarnation === null) throw new Refusal(403, `${sandbox} is not live`);
-    const { [LANE_HEADER]: id, [LANES_HEADER]: lanes } = request.headers;
+    const live = await this.#deps.liveSandbox(sandbox);
+    if (live === null) throw new Refusal(403, `${sandbox} is not live`);
+    const { [LANE_HEADER]: id, [LANES_HEADER]: lanes, [FORWARDED_HEADER]: forwarded } = request.headers;
+    if (live.elsewhere !== undefined && !this.#links.has(sandbox)) {
+      if (forwarded !== undefined) throw new Refusal(503, 'its cell is changing hands');
+      return { sandbox, ...live, hasLanes: false, lane: undefined };
+    }
     const lane = id === undefined ? undefined : this.#links.get(sandbox)?.takeLane(String(id));
     if (id !== undefined && lane === undefined) throw new Refusal(404, 'no such lane');
-    return { sandbox, incarnation, hasLanes: lanes === '1', lane };
+    return { sandbox, ...live, elsewhere: undefined, hasLanes: lanes === '1', lane };
   }
 
-  async #welcome(client: WebSocket, { sandbox, incarnation, hasLanes }: Caller): Promise<void> {
+  async #welcome(client: WebSocket, { sandbox, app, incarnation, hasLanes }: Caller): Promise<void> {
     this.#handshakes.add(client);
     try {
       const session = await openSession(client);
@@ -140,6 +172,7 @@ export class AgentHub extends EventEmitter<HubEvents> {
       if (this.#closing) return link.close('the controller is shutting down');
       const older = this.#links.get(sandbox);
       this.#links.set(sandbox, link);
+      this.#cells.set(link, app);
       older?.close('the agent has connected anew');
       void link.closed.then((reason) => this.#farewell(link, reason));
       this.#deps.log.info({ sandbox }, 'agent connected');
@@ -159,9 +192,8 @@ export class AgentHub extends EventEmitter<HubEvents> {
   }
 }
 
-interface Caller {
+interface Caller extends LiveSandbox {
   sandbox: string;
-  incarnation: number;
   /** The agent knows what a lane is. */
   hasLanes: boolean;
   /** It dials a lane and not its tunnel: who takes that. */

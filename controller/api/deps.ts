@@ -18,6 +18,8 @@ import type {
 /** What the routes need from the rest of the controller, and no more: routes translate, these decide. */
 export interface ApiDeps {
   manager: SessionManager;
+  /** Base URL of the controller that requests about this session are for, where that is another one. See sessions/whereabouts.ts. */
+  elsewhere(sessionId: string, starts: boolean): Promise<string | null>;
   lifecycle: { startSandbox(sessionId: string, options: CallOptions): Promise<SessionRow> };
   files: { save(sandbox: SandboxRow): Promise<SaveOutcome> };
   jobs: { poke(): void };

@@ -4,6 +4,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { CodedError } from '../errors.ts';
 import { createAuthenticator, PUBLIC_ROUTES } from './auth.ts';
 import type { ApiDeps } from './deps.ts';
+import { forwardToHolder } from './forward.ts';
 import { logRequests } from './log.ts';
 import { measureRequests } from './metrics.ts';
 import { describeApi } from './openapi.ts';
@@ -54,6 +55,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   refuseWhileClosing(app);
   giveUpStalled(app);
   requireKey(app, deps);
+  const forward = forwardToHolder(app, deps);
   app.setNotFoundHandler(routeNotFound);
   app.addHook('onRoute', ({ method, url, schema }) => {
     if (schema?.response === undefined) throw new Error(`${method} ${url} has no schema`);
@@ -65,7 +67,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(async (api: Api) => platformRoutes(api, deps));
   await app.register(
     async (api: Api) => {
-      sessionRoutes(api, deps);
+      sessionRoutes(api, deps, forward);
       execRoutes(api, deps, streams.sendLines);
       fileRoutes(api, deps, streams.sendLines);
       jobRoutes(api, deps, streams.sendLines);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
+import type { Cells } from '../sessions/cells.ts';
 import type { SandboxLifecycle } from '../sessions/lifecycle.ts';
 import { pause } from '../sessions/pause.ts';
 import type { Store } from '../store/index.ts';
@@ -10,6 +11,7 @@ import { JobRun } from './run.ts';
 export interface JobDeps {
   store: Store;
   lifecycle: SandboxLifecycle;
+  cells: Cells;
   config: Pick<Config, 'jobPollMs' | 'jobLeaseMs' | 'jobsAtOnce' | 'execTimeoutMs' | 'startTimeoutMs'>;
   log: Logger;
   clock: () => number;
@@ -30,6 +32,11 @@ export class JobProcessor {
 
   constructor(deps: JobDeps) {
     this.#deps = deps;
+    deps.cells.on('held', () => this.#poked.abort());
+    // Its sandbox is another controller's now, who will follow it.
+    deps.cells.on('moved', (app) => {
+      for (const { run } of this.#running.values()) if (run.app === app) run.handOver();
+    });
   }
 
   start(): void {
@@ -54,16 +61,19 @@ export class JobProcessor {
   }
 
   async #claim(signal: AbortSignal): Promise<void> {
-    const { store, config, log, random } = this.#deps;
+    const { store, cells, config, log, random } = this.#deps;
     while (!signal.aborted) {
       this.#poked = new AbortController();
       const free = config.jobsAtOnce - this.#running.size;
       let claimed: JobRow[] = [];
-      if (free > 0) {
-        claimed = await store.claimJobs(this.#owner, config.jobLeaseMs, free).catch((error: unknown) => {
-          log.warn({ err: error }, 'jobs could not be claimed');
-          return [];
-        });
+      const { apps } = cells;
+      if (free > 0 && apps.length > 0) {
+        claimed = await store
+          .claimJobs(this.#owner, config.jobLeaseMs, free, apps)
+          .catch((error: unknown) => {
+            log.warn({ err: error }, 'jobs could not be claimed');
+            return [];
+          });
       }
       for (const job of claimed) this.#begin(job);
       // Whatever had to wait for one of these, say the next of the same session, pokes when it ends.

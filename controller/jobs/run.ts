@@ -31,12 +31,18 @@ export class JobRun {
   /** Aborted when the job is to be cancelled. */
   readonly #cancel = new AbortController();
   #beating: Promise<void> | undefined;
+  #app: string | undefined;
 
   constructor(deps: JobDeps, job: JobRow) {
     this.#deps = deps;
     this.#job = job;
     this.#claim = { id: job.id, token: job.token! };
     if (job.cancel_requested) this.#cancel.abort();
+  }
+
+  /** The cell of the sandbox that it runs in, once that is known. */
+  get app(): string | undefined {
+    return this.#app;
   }
 
   get #execId(): string {
@@ -97,6 +103,7 @@ export class JobRun {
     let open: OpenSandbox;
     try {
       open = attach ? await this.#findSandbox() : await this.#openSandbox();
+      this.#app = open.sandbox.app;
       if (!attach) {
         if (this.#cancel.signal.aborted) return await this.#finishUnstarted('canceled');
         await this.#insist(() => this.#deps.store.jobStarted(this.#claim));
@@ -128,7 +135,9 @@ export class JobRun {
   }
 
   /** Where the job was started: the session's sandbox, if that is still the same one. */
-  #findSandbox(): Promise<OpenSandbox> {
+  async #findSandbox(): Promise<OpenSandbox> {
+    const row = await this.#insist(() => this.#deps.store.findLiveSandbox(this.#job.session_id));
+    this.#app = row?.app;
     return this.#insist(
       () => this.#deps.lifecycle.open.link(this.#job.session_id),
       ['agent_unreachable', 'database_unavailable'],

@@ -50,7 +50,12 @@ export class Cleanup {
   start(): void {
     if (this.#loop !== undefined) return;
     this.#ended = new AbortController();
-    this.#loop = this.#run(this.#ended.signal);
+    const { signal } = this.#ended;
+    this.#loop = this.#run(signal);
+    // Its holder before may have left anything unfinished.
+    const look = (app: string) => this.#look(app, signal);
+    this.#deps.cells.on('held', look);
+    signal.addEventListener('abort', () => this.#deps.cells.off('held', look), { once: true });
   }
 
   async stop(): Promise<void> {
@@ -70,24 +75,20 @@ export class Cleanup {
 
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#tick(signal).catch((error: unknown) =>
-        this.#deps.log.warn({ err: error }, 'cells could not be listed'),
-      );
+      for (const app of this.#deps.cells.apps) this.#look(app, signal);
       await pause(this.#deps.config.cleanupIntervalMs, signal);
     }
   }
 
-  async #tick(signal: AbortSignal): Promise<void> {
-    for (const app of await this.#deps.cells.refresh()) {
-      if (signal.aborted || this.#looking.has(app)) continue;
-      this.#looking.add(app);
-      this.#track(this.#lookAt(app, signal).finally(() => this.#looking.delete(app)));
-    }
+  #look(app: string, signal: AbortSignal): void {
+    if (signal.aborted || this.#looking.has(app)) return;
+    this.#looking.add(app);
+    this.#track(this.#lookAt(app, signal).finally(() => this.#looking.delete(app)));
   }
 
   async #lookAt(app: string, signal: AbortSignal): Promise<void> {
     const view = await this.#view(app, signal);
-    if (signal.aborted) return;
+    if (signal.aborted || !this.#deps.cells.holds(app)) return;
     const now = this.#deps.clock();
     const limits = { ...this.#deps.times, maxAgeMs: this.#deps.config.sandboxMaxAgeMs };
     const looks = lookAgain(this.#looks.get(app) ?? NO_LOOKS, view, now);
@@ -163,7 +164,7 @@ export class Cleanup {
       if (signal.aborted || this.#deps.hub.get(name) !== undefined) return;
       const row = await this.#deps.store.findSandbox(name);
       // In any other state a worker is at it.
-      if (row === null || row.state !== 'ready') return;
+      if (row === null || row.state !== 'ready' || !this.#deps.cells.holds(row.app)) return;
       const machine = await this.#deps.machines.get(row.app, row.machine_id!);
       ended = hasEnded(machine) ? ended + 1 : 0;
       if (ended >= 2) return this.#declareLost(row, machine);

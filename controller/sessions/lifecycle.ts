@@ -71,10 +71,13 @@ interface LifecycleEvents {
   change: [row: SandboxRow];
 }
 
+/** Another controller's transitions are not heard. */
+const LOOK_ELSEWHERE_MS = 500;
 const DEFAULT_OUTPUT_BYTES = 10 * 1024 * 1024;
 
 interface Running {
   worker: SandboxWorker;
+  signal: AbortSignal;
   done: Promise<void>;
 }
 
@@ -102,8 +105,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       ...deps,
       times: this.#times,
       busy: () => new Set(this.#workers.keys()),
-      drive: (row) => this.drive(row.name),
-      stop: (row, reason) => this.#beginStop(row.session_id, reason, 'lifecycle'),
+      drive: (row) => this.drive(row),
+      stop: (row, reason) => this.#beginStop(deps.store.stopSandbox(row, reason, 'lifecycle')),
       changed: (row) => this.#changed(row),
     });
     deps.hub.on('disconnect', (link: AgentLink) => this.#cleanup.suspect(link.sandbox));
@@ -122,10 +125,10 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     if (session.status === 'starting') {
       // Only a row that was made for this very call can't have been moved on since.
       const row = opened.opened ? opened.sandbox : undefined;
-      const atRest = this.drive(opened.sandbox.name, row, session.settings);
+      const atRest = this.drive(opened.sandbox, row, session.settings);
       if (waitMs !== 0) {
-        await within(atRest, waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs);
-        session = await this.#deps.store.getSession(open.id);
+        const ms = waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
+        session = await this.#wait(atRest, session, ms);
         await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
       }
     }
@@ -141,8 +144,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   async stopSandbox(sessionId: string, reason: string, options: CallOptions = {}): Promise<SessionRow> {
     const { actor = 'lifecycle' } = options;
     const waitMs = options.waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
-    const { atRest } = await this.#beginStop(sessionId, reason, actor);
-    if (waitMs !== 0) await within(atRest, waitMs);
+    const stopped = await this.#beginStop(this.#deps.store.stopSession(sessionId, reason, actor));
+    if (waitMs !== 0 && stopped !== null) return this.#wait(stopped.atRest, stopped.session, waitMs);
     return this.#deps.store.getSession(sessionId);
   }
 
@@ -175,22 +178,22 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
    * Carries the sandbox on from its row; joins the worker that is at it already. `row` spares the first read where nobody can have changed
    * it: a worker that began with an older one would restore files over those that are in use.
    */
-  drive(name: string, row?: SandboxRow, settings?: SessionSettings): Promise<void> {
+  drive(
+    { name, app }: Pick<SandboxRow, 'name' | 'app'>,
+    row?: SandboxRow,
+    settings?: SessionSettings,
+  ): Promise<void> {
     const running = this.#workers.get(name);
-    if (running !== undefined && !running.worker.ended) return running.done;
-    if (this.#stopping.signal.aborted) return Promise.resolve();
+    if (running !== undefined && !running.worker.ended && !running.signal.aborted) return running.done;
+    const signal = AbortSignal.any([this.#stopping.signal, this.#deps.cells.signal(app)]);
+    if (signal.aborted) return Promise.resolve();
     const times = { ...this.#times, startTimeoutMs: this.#deps.config.startTimeoutMs };
     const onChange = (changed: SandboxRow) => this.#changed(changed);
-    const worker = new SandboxWorker(
-      { ...this.#deps, times, onChange },
-      name,
-      this.#stopping.signal,
-      settings,
-    );
+    const worker = new SandboxWorker({ ...this.#deps, times, onChange }, name, signal, settings);
     const done = worker.run(row).finally(() => {
       if (this.#workers.get(name)?.worker === worker) this.#workers.delete(name);
     });
-    this.#workers.set(name, { worker, done });
+    this.#workers.set(name, { worker, signal, done });
     return done;
   }
 
@@ -221,14 +224,33 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     await Promise.all([...this.#workers.values()].map(({ done }) => done));
   }
 
-  /** `atRest` settles when the sandbox is gone, or nobody here works on it any more. */
-  async #beginStop(sessionId: string, reason: string, actor: string): Promise<{ atRest: Promise<void> }> {
-    const { sandbox } = await this.#deps.store.stopSession(sessionId, reason, actor);
-    if (sandbox === null) return { atRest: Promise.resolve() };
+  /** `atRest` settles when the sandbox is gone, or nobody here works on it any more. Null: there was nothing to stop. */
+  async #beginStop(
+    stopped: Promise<{ session: SessionRow; sandbox: SandboxRow | null } | null>,
+  ): Promise<{ session: SessionRow; atRest: Promise<void> } | null> {
+    const { session, sandbox } = (await stopped) ?? { sandbox: null };
+    if (session === undefined || sandbox === null) return null;
     this.#changed(sandbox);
     // A worker that still waits for the start is told to look again, and goes on with the end.
     this.#workers.get(sandbox.name)?.worker.nudge();
-    return { atRest: this.drive(sandbox.name) };
+    return { session, atRest: this.drive(sandbox) };
+  }
+
+  /** Until the work here is done and the session's status is another, also where another controller goes on with it; `ms` at most. */
+  async #wait(atRest: Promise<void>, { id, status }: SessionRow, ms: number): Promise<SessionRow> {
+    const enough = new AbortController();
+    const signal = AbortSignal.any([enough.signal, this.#stopping.signal]);
+    const changed = async () => {
+      await atRest;
+      for (;;) {
+        const session = await this.#deps.store.getSession(id);
+        if (signal.aborted || session.status !== status) return session;
+        await pause(LOOK_ELSEWHERE_MS, signal);
+      }
+    };
+    const session = await Promise.race([changed(), pause(ms, enough.signal)]);
+    enough.abort();
+    return session ?? this.#deps.store.getSession(id);
   }
 
   async #throwIfNotStarted(

@@ -45,6 +45,11 @@ export class OpenSandboxes {
     });
   }
 
+  /** The session's agent is connected here: no question where a request about it belongs. */
+  knows(sessionId: string): boolean {
+    return this.#open.get(sessionId)?.link.connected ?? false;
+  }
+
   /**
    * The session's sandbox and the connection to it. Rejects with `session_not_found`, `session_not_open`, `session_stopping`, or
    * `agent_unreachable` when a starting sandbox or a dialing agent takes too long.

@@ -1,3 +1,4 @@
+export type { KnownCell } from './cells.ts';
 export { connectDatabase, type Database } from './database.ts';
 export { type Claim, KEPT_OUTPUT_BYTES, type NewJob, type OutputChunk } from './jobs.ts';
 export type { NewManifest } from './manifests.ts';

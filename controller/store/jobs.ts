@@ -37,11 +37,11 @@ export function jobStore(database: Database) {
       );
     },
 
-    /** Due jobs, and those whose holder's lease ran out. */
-    claimJobs(owner: string, leaseMs: number, max: number) {
+    /** Due jobs, and those whose owner's lease ran out; of sessions whose sandbox lives in one of `apps`, or that have none. Null: all. */
+    claimJobs(owner: string, leaseMs: number, max: number, apps: readonly string[] | null = null) {
       return value<JobRow[]>(
         'jobs_claim',
-        database.rpc('jobs_claim', { p_owner: owner, p_lease_ms: leaseMs, p_max: max }),
+        database.rpc('jobs_claim', { p_owner: owner, p_lease_ms: leaseMs, p_max: max, p_apps: apps }),
       );
     },
 

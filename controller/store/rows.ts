@@ -62,6 +62,11 @@ export interface CellRow {
   app: string;
   stack: string;
   created_at: string;
+  /** Base URL of the controller that works for it, as other controllers reach it; null while none does. */
+  holder: string | null;
+  /** Fencing token of the latest lease; only grows. */
+  token: number | null;
+  expires_at: string | null;
 }
 
 export interface ManifestRow {

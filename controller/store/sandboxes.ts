@@ -8,10 +8,13 @@ export interface Failure {
 }
 
 /** Which sandbox, and as whom: a write under another fence than the row's is refused with `fenced`. */
-export type Fenced = Pick<SandboxRow, 'name' | 'fence'>;
+export type Fenced = Pick<SandboxRow, 'name' | 'fence' | 'app'>;
+
+/** The token under which its caller works for a cell; null where that is not asked for. Throws `fenced` where the cell is another's. */
+export type LeaseOf = (app: string) => number | null;
 
 /** The moves of sessions and sandboxes; `actor` and `reason` go into the event that each writes. */
-export function sandboxStore(database: Database) {
+export function sandboxStore(database: Database, leaseOf: LeaseOf) {
   return {
     /** `settings: null` demands that the session exists. `opened`: a new incarnation was made for this call. */
     openSession(open: { id: string; settings: SessionSettings | null; app: string; actor: string }) {
@@ -35,6 +38,7 @@ export function sandboxStore(database: Database) {
           p_machine_id: machine.id,
           p_region: machine.region,
           p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
         }),
       );
     },
@@ -42,7 +46,12 @@ export function sandboxStore(database: Database) {
     sandboxReady(sandbox: Fenced, actor: string) {
       return row<SandboxRow>(
         'sandbox_ready',
-        database.rpc('sandbox_ready', { p_name: sandbox.name, p_fence: sandbox.fence, p_actor: actor }),
+        database.rpc('sandbox_ready', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
+        }),
       );
     },
 
@@ -50,6 +59,20 @@ export function sandboxStore(database: Database) {
       return value<{ session: SessionRow; sandbox: SandboxRow | null }>(
         'session_stop',
         database.rpc('session_stop', { p_id: id, p_reason: reason, p_actor: actor }),
+      );
+    },
+
+    /** As `stopSession`, but only while it is this sandbox that serves the session; null where it is gone. */
+    stopSandbox(sandbox: Fenced, reason: string, actor: string) {
+      return value<{ session: SessionRow; sandbox: SandboxRow | null } | null>(
+        'sandbox_stop',
+        database.rpc('sandbox_stop', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_reason: reason,
+          p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
+        }),
       );
     },
 
@@ -61,6 +84,7 @@ export function sandboxStore(database: Database) {
           p_fence: sandbox.fence,
           p_reason: reason,
           p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
         }),
       );
     },
@@ -75,6 +99,7 @@ export function sandboxStore(database: Database) {
           p_reason: reason,
           p_error: error,
           p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
         }),
       );
     },

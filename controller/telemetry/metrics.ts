@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { CallEvent } from '../../fly/index.ts';
 import type { AgentHub } from '../agents/hub.ts';
+import type { Cells } from '../sessions/cells.ts';
 import { parseFailure } from '../sessions/failures.ts';
 import type { SandboxLifecycle } from '../sessions/lifecycle.ts';
 
@@ -38,7 +39,7 @@ export function createMetrics() {
       flyCalls.observe({ call: event.call, outcome: event.error ?? 'ok' }, event.durationMs / 1000);
     },
 
-    watch(lifecycle: SandboxLifecycle, hub: AgentHub): void {
+    watch(lifecycle: SandboxLifecycle, hub: AgentHub, cells: Cells): void {
       lifecycle.on('change', (row) => {
         transitions.inc({ state: row.state, failure: parseFailure(row.reason)?.code ?? '' });
         if (row.state === 'ready' && row.ready_at !== null) {
@@ -51,6 +52,14 @@ export function createMetrics() {
         registers,
         collect() {
           this.set(hub.size);
+        },
+      });
+      new Gauge({
+        name: 'mobvibe_cells_held',
+        help: 'Cells that this controller works for',
+        registers,
+        collect() {
+          this.set(cells.apps.length);
         },
       });
     },

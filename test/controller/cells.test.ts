@@ -169,7 +169,7 @@ describe('a cell that is named no more', () => {
   it('is not forgotten while a machine of ours that no row wants is in it', async () => {
     const [kept, closed] = await apps(2);
     await world.close(await world.controller([kept!, closed!], { env: OFTEN }));
-    await world.until(async () => (await world.store.declareCells(kept!, [], 'test')).length === 2);
+    await world.until(async () => (await world.cells(kept!)).length === 2);
     const made = await fetch(`${world.fly.url}/v1/apps/${closed}/machines`, {
       method: 'POST',
       headers: { authorization: `Bearer ${FLY_TOKEN}`, 'content-type': 'application/json' },
@@ -223,7 +223,8 @@ describe('a cell that is named no more', () => {
 
   it('is another stack’s where that has named it first: nothing starts, and nothing is touched', async () => {
     const [mine, theirs] = await apps(2);
-    await world.store.declareCells('somebody-else', [theirs!], 'test');
+    await world.controller(theirs!);
+    await world.until(async () => (await world.cells(theirs!)).length === 1);
     const controller = await world.controller([mine!, theirs!], { env: OFTEN });
     await expect(open(controller, 'taken')).rejects.toMatchObject({ code: 'cell_taken' });
     expect(await world.store.findSession('taken')).toBeNull();

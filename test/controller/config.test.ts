@@ -1,5 +1,7 @@
+import { hostname } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../controller/config.ts';
+import { ownAddress } from '../../controller/controller.ts';
 
 const GOOD = {
   FLY_API_TOKEN: 'fly-secret-token',
@@ -41,6 +43,9 @@ describe('readConfig', () => {
     ['FLY_APP_NAME', 'Cell_1'],
     ['MOBVIBE_CELL_APPS', 'cell-1,-cell'],
     ['MOBVIBE_CELL_APPS', 'cell-1,'],
+    ['MOBVIBE_CELL_LEASE_MS', '10'],
+    ['MOBVIBE_CONTROLLER_URL', 'https://controller'],
+    ['FLY_PRIVATE_IP', 'somewhere'],
     ['MOBVIBE_CELL_APPS', 'cell-1,cell-2,cell-1'],
     ['FLY_REGION', 'San Jose'],
     ['FLY_REGION', 'sjc,'],
@@ -99,4 +104,32 @@ describe('readConfig', () => {
       );
     },
   );
+});
+
+describe('ownAddress', () => {
+  const NONE = { controllerUrl: undefined, flyPrivateIp: undefined };
+  it.each([
+    ['where it listens', NONE, 'http://127.0.0.1:8080', 'http://127.0.0.1:8080'],
+    [
+      'by its name, where it listens on every address',
+      NONE,
+      'http://0.0.0.0:8080',
+      `http://${hostname()}:8080`,
+    ],
+    ['the same with IPv6', NONE, 'http://[::]:8080', `http://${hostname()}:8080`],
+    [
+      'at its private address on Fly',
+      { ...NONE, flyPrivateIp: 'fdaa:0:1:a7b::2' },
+      'http://[::]:8080',
+      'http://[fdaa:0:1:a7b::2]:8080',
+    ],
+    [
+      'as it is told',
+      { controllerUrl: 'http://me.internal:1', flyPrivateIp: 'fdaa::2' },
+      'http://[::]:8080',
+      'http://me.internal:1',
+    ],
+  ])('is %s', (_what, config, listening, address) => {
+    expect(ownAddress(config, listening)).toBe(address);
+  });
 });

@@ -13,7 +13,12 @@ const SECRET = 'a-secret-of-at-least-32-characters';
 const log = pino({ level: 'silent' });
 
 async function rig(deps: Partial<HubDeps> = {}) {
-  const hub = new AgentHub({ secret: SECRET, liveIncarnation: async () => 1, log, ...deps });
+  const hub = new AgentHub({
+    secret: SECRET,
+    liveSandbox: async () => ({ incarnation: 1, app: 'cell' }),
+    log,
+    ...deps,
+  });
   const server: Server = createServer();
   server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
   server.listen(0, '127.0.0.1');
@@ -33,8 +38,8 @@ async function rig(deps: Partial<HubDeps> = {}) {
   return { hub, dial, port };
 }
 
-const nobody = async (): Promise<number | null> => null;
-const away = async (): Promise<number | null> => {
+const nobody = async (): Promise<null> => null;
+const away = async (): Promise<null> => {
   throw new Error('away');
 };
 
@@ -42,7 +47,7 @@ const get = (link: AgentLink, path: string) => link.request({ method: 'GET', pat
 
 describe('the hub', () => {
   it('gives the link of an agent that dials, and carries requests both ways', async () => {
-    const { hub, dial } = await rig({ liveIncarnation: async () => 7 });
+    const { hub, dial } = await rig({ liveSandbox: async () => ({ incarnation: 7, app: 'cell' }) });
     dial('s-one-7');
     const link = await hub.waitFor('s-one-7', { timeoutMs: 5_000 });
     expect(link).toMatchObject({ sandbox: 's-one-7', incarnation: 7, connected: true });
@@ -54,8 +59,8 @@ describe('the hub', () => {
   it.each([
     ['a wrong secret', 401, { secret: `${SECRET}!` }, {}],
     ['another path', 404, { path: '/v1/agents' }, {}],
-    ['a sandbox that is not live', 403, {}, { liveIncarnation: nobody }],
-    ['a database that is away', 503, {}, { liveIncarnation: away }],
+    ['a sandbox that is not live', 403, {}, { liveSandbox: nobody }],
+    ['a database that is away', 503, {}, { liveSandbox: away }],
   ] as const)('refuses %s with %i', async (_what, status, dialing, deps) => {
     const { hub, dial } = await rig(deps);
     const agent = dial('s-one-1', dialing);

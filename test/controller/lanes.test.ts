@@ -22,7 +22,7 @@ let answer: AgentReply;
 beforeEach(async () => {
   const hub = new AgentHub({
     secret: SECRET,
-    liveIncarnation: async () => 1,
+    liveSandbox: async () => ({ incarnation: 1, app: 'cell' }),
     log: pino({ level: 'silent' }),
   });
   const server = createServer();

@@ -7,8 +7,8 @@ import { agentToken } from '../../controller/agents/token.ts';
 import type { AgentEnv } from '../../controller/agents/wire.ts';
 import { readConfig } from '../../controller/config.ts';
 import { type Controller, type ControllerOptions, startController } from '../../controller/controller.ts';
-import { connectDatabase, createStore, type Store } from '../../controller/store/index.ts';
-import type { SandboxRow } from '../../controller/store/rows.ts';
+import { connectDatabase, createStore, type Database, type Store } from '../../controller/store/index.ts';
+import type { CellRow, SandboxRow } from '../../controller/store/rows.ts';
 import { createFlyClient, type FlyClient, type Machine } from '../../fly/index.ts';
 import { type LocalFly, startLocalFly } from '../../local/fly/server.ts';
 import { createSimulatedEngine, type SimulatedMachine } from '../../local/fly/simulated/engine.ts';
@@ -50,6 +50,7 @@ export class World {
   onBoot: ((name: string, inside: FakeMachine) => void) | undefined;
   /** Names whose agent never dials. */
   readonly mute = new Set<string>();
+  readonly #database: Database;
   readonly #controllers = new Set<Controller>();
   /** By app: what a controller is given, good for its cell alone. */
   readonly #cellTokens = new Map<string, string>();
@@ -61,7 +62,8 @@ export class World {
     this.supabase = parts.supabase;
     this.fly = parts.fly;
     this.dir = parts.dir;
-    this.store = createStore(connectDatabase(this.supabase.url, this.supabase.secretKey, 10_000));
+    this.#database = connectDatabase(this.supabase.url, this.supabase.secretKey, 10_000);
+    this.store = createStore(this.#database);
     this.client = createFlyClient({ token: FLY_TOKEN, baseUrl: this.fly.url });
   }
 
@@ -118,6 +120,8 @@ export class World {
       FLY_APP_NAME: stack,
       MOBVIBE_CELL_APPS: [app].flat().join(','),
       MOBVIBE_STACK: stack,
+      // As if each were the same machine again, whose predecessor must be gone.
+      MOBVIBE_CONTROLLER_URL: `http://${stack}.test`,
       FLY_FLAPS_BASE_URL: this.fly.url,
       SUPABASE_URL: this.supabase.url,
       SUPABASE_SERVICE_ROLE_KEY: this.supabase.secretKey,
@@ -193,6 +197,13 @@ export class World {
   /** Machines that exist at Fly, in any state but destroyed. */
   live(app: string): Promise<Machine[]> {
     return this.client.listMachines(app);
+  }
+
+  /** What the database says of a stack's cells. */
+  async cells(stack: string): Promise<CellRow[]> {
+    const { data, error } = await this.#database.from('cells').select('*').eq('stack', stack).order('app');
+    if (error) throw error;
+    return data;
   }
 
   /** As `pulumi up` does with fewer cells, or an operator by hand: with all that is in it. */

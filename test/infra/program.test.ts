@@ -164,6 +164,22 @@ test('several cells: each on a network of its own with a way to controller and p
   expect(inputs('controller-secrets').values).toContain(`FlyV1 ${tokens}`);
 });
 
+test('several controllers: machines one after the other, each of which the others reach by its own address', () => {
+  const several = program({ ...SETTINGS, cells: '2', controllerMachines: '2' });
+  const machines = several.filter(
+    ({ name }) => /^controller-\d+$/.test(name) && name !== 'controller-secrets',
+  );
+  expect(machines.map(({ name }) => name)).toEqual(['controller-1', 'controller-2']);
+  const [first, second] = machines.map(({ inputs }) => inputs.config as { env: Record<string, string> });
+  expect(second).toEqual(first);
+  // An IPv4 address would not be reached on the private network; what the address is, Fly says in each machine.
+  expect(first!.env.MOBVIBE_LISTEN_HOST).toBe('::');
+  expect(first!.env).not.toHaveProperty('MOBVIBE_CONTROLLER_URL');
+  expect((one('controller-1').config as { env: object }).env).toMatchObject({
+    MOBVIBE_LISTEN_HOST: '0.0.0.0',
+  });
+});
+
 describe('a mistake in the settings names its key', () => {
   test.each([
     ['flyOrg', undefined, 'mobvibe:flyOrg is not set'],
@@ -174,6 +190,7 @@ describe('a mistake in the settings names its key', () => {
     ['sandboxImageRef', 'registry.fly.io/x:latest', 'mobvibe:sandboxImageRef is "registry.fly.io/x:latest"'],
     ['sandboxMemoryMb', '1000', 'mobvibe:sandboxMemoryMb is "1000"'],
     ['cells', '11', 'mobvibe:cells is "11": a whole number from 1 to 10'],
+    ['controllerMachines', '0', 'mobvibe:controllerMachines is "0": a whole number from 1 to 10'],
     ['closedCells', '1', 'mobvibe:closedCells is "1": a whole number from 0 to 0'],
     ['protect', 'yes', 'mobvibe:protect is "yes"'],
     ['expiresAt', 'tomorrow', 'mobvibe:expiresAt is "tomorrow"'],

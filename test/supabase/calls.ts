@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
+import type { KnownCell } from '../../controller/store/index.ts';
 import type {
   CellRow,
   JobRow,
@@ -68,6 +69,37 @@ export function callsOn(pool: Pool) {
       ),
     declare: (stack: string, apps: string[], options?: CallOptions) =>
       rpc<CellRow>('cells_declare', { p_stack: stack, p_apps: apps, p_actor: 'test' }, options),
+    renew: (
+      holder: string,
+      apps: string[] = [],
+      held: Record<string, number> = {},
+      options?: CallOptions,
+      leaseMs = 1000,
+    ) =>
+      only(
+        rpc<{ cells: KnownCell[]; controllers: string[] }>(
+          'cells_renew',
+          {
+            ...{ p_stack: 'prod', p_apps: apps, p_holder: holder, p_held: held },
+            ...{ p_lease_ms: leaseMs, p_actor: 'test' },
+          },
+          options,
+        ),
+      ),
+    hold: (app: string, holder: string, options?: CallOptions, leaseMs = 1000) =>
+      only(
+        rpc<CellRow>(
+          'cell_hold',
+          { p_app: app, p_holder: holder, p_lease_ms: leaseMs, p_actor: 'test' },
+          options,
+        ),
+      ),
+    releaseCell: (app: string, token: number) =>
+      rpc('cell_release', { p_app: app, p_token: token, p_actor: 'test' }),
+    leave: (holder: string) => rpc('controller_leave', { p_holder: holder }),
+    /** A move of a sandbox, for whoever holds its cell with this token. */
+    underLease: (move: string, { name, fence }: Fenced, lease: number, more: Record<string, unknown> = {}) =>
+      rpc<SandboxRow>(move, { p_name: name, p_fence: fence, p_actor: 'test', p_lease: lease, ...more }),
     forget: (app: string, stack: string) =>
       only(rpc<boolean>('cell_forget', { p_app: app, p_stack: stack, p_actor: 'test' })),
     touch: (id: string, options?: CallOptions) => rpc('session_touch', { p_id: id }, options),
@@ -96,8 +128,12 @@ export function callsOn(pool: Pool) {
           options,
         ),
       ),
-    claim: (owner: string, max = 10, options?: CallOptions, leaseMs = 30_000) =>
-      rpc<JobRow>('jobs_claim', { p_owner: owner, p_lease_ms: leaseMs, p_max: max }, options),
+    claim: (owner: string, max = 10, options?: CallOptions, leaseMs = 30_000, apps?: string[]) =>
+      rpc<JobRow>(
+        'jobs_claim',
+        { p_owner: owner, p_lease_ms: leaseMs, p_max: max, ...(apps && { p_apps: apps }) },
+        options,
+      ),
     started: ({ id, token }: Claim, options?: CallOptions) =>
       only(rpc<JobRow>('job_started', { p_id: id, p_token: token }, options)),
     heartbeat: ({ id, token }: Claim, options?: CallOptions, leaseMs = 30_000) =>

@@ -8,7 +8,7 @@ import { type FreshDatabase, freshDatabase, MIGRATIONS } from './database.ts';
 const API_ROLES = ['anon', 'authenticated', 'service_role'] as const;
 const TABLES = [
   ...['coding_sessions', 'sandboxes', 'manifests', 'jobs', 'job_output', 'session_events'],
-  ...['cells', 'cell_events'],
+  ...['cells', 'cell_events', 'controllers'],
 ];
 const FORBIDDEN = { code: '42501' };
 
@@ -21,7 +21,7 @@ beforeAll(async () => {
   await db.enqueue('j1', 'held');
   const [job] = await db.claim('w1');
   await db.append(job!, 0, 'output');
-  await db.declare('prod', ['cell']);
+  await db.renew('http://one', ['cell']);
 });
 afterAll(() => database.close());
 
@@ -132,7 +132,7 @@ test('every function pins its search_path and is granted to service_role alone; 
   );
   expect(functions.map(({ name }) => name).toSorted()).toEqual([
     ...['api_key_add', 'api_key_check', 'api_key_revoke'],
-    ...['cell_forget', 'cells_declare'],
+    ...['cell_forget', 'cell_hold', 'cell_release', 'cells_declare', 'cells_renew', 'controller_leave'],
     ...[
       'job_append_output',
       'job_cancel',
@@ -143,7 +143,7 @@ test('every function pins its search_path and is granted to service_role alone; 
       'job_started',
     ],
     ...['jobs_claim', 'manifest_commit'],
-    ...['sandbox_created', 'sandbox_destroying', 'sandbox_gone', 'sandbox_ready'],
+    ...['sandbox_created', 'sandbox_destroying', 'sandbox_gone', 'sandbox_ready', 'sandbox_stop'],
     ...['session_open', 'session_stop', 'session_touch'],
   ]);
 });

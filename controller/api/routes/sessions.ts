@@ -1,12 +1,17 @@
 import { createdOrFound, json } from '../answers.ts';
 import type { ApiDeps, CallOptions } from '../deps.ts';
+import type { Forwarder } from '../forward.ts';
 import { chooseId } from '../ids.ts';
 import { page } from '../paging.ts';
 import { presentEvent, presentSession } from '../present.ts';
 import * as schemas from '../schemas.ts';
 import type { Api } from '../types.ts';
 
-export function sessionRoutes(app: Api, { manager, lifecycle, files, store, clock }: ApiDeps): void {
+export function sessionRoutes(
+  app: Api,
+  { manager, lifecycle, files, store, clock }: ApiDeps,
+  forward: Forwarder,
+): void {
   const tags = ['sessions'];
 
   app.post(
@@ -21,10 +26,12 @@ export function sessionRoutes(app: Api, { manager, lifecycle, files, store, cloc
       },
     },
     async (request, reply) => {
-      const { id, region, cpu_kind, cpus, memory_mb } = request.body;
+      const { region, cpu_kind, cpus, memory_mb } = request.body;
+      const id = chooseId(request.body.id, request.headers['idempotency-key'], clock);
+      if (await forward(request, reply, { id, starts: true, body: { ...request.body, id } })) return reply;
       const row = await manager.createSandbox(
         {
-          sessionId: chooseId(id, request.headers['idempotency-key'], clock),
+          sessionId: id,
           ...(region === undefined ? {} : { region }),
           ...(cpu_kind === undefined ? {} : { cpuKind: cpu_kind }),
           ...(cpus === undefined ? {} : { cpus }),

@@ -42,7 +42,11 @@ beforeEach(async () => {
   rig = await Rig.idle();
   lanes = [];
   beforeLane = async () => true;
-  hub = new AgentHub({ secret: SECRET, liveIncarnation: async () => 1, log: pino({ level: 'silent' }) });
+  hub = new AgentHub({
+    secret: SECRET,
+    liveSandbox: async () => ({ incarnation: 1, app: 'cell' }),
+    log: pino({ level: 'silent' }),
+  });
   const server = createServer();
   server.on('upgrade', async (request, socket, head) => {
     if (LANE_HEADER in request.headers && request.headers.authorization?.includes(SANDBOX)) {

@@ -143,6 +143,7 @@ export class FakeController {
             : null;
         },
       },
+      elsewhere: async () => null,
       probes: {
         database: async () => this.probe('database'),
         fly: async () => this.probe('fly'),

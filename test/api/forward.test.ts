@@ -1,0 +1,212 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { request } from 'node:http';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import type { ExecEvent } from '../../controller/api/schemas.ts';
+import { API_KEY, Harness, REVOKED_KEY } from './support/harness.ts';
+
+/** Two controllers: requests arrive at `front`, the sandbox of `demo` is `back`'s. */
+let front: Harness;
+let back: Harness;
+/** Where `front` takes the sessions to be. */
+let at: string | null;
+const asked: [session: string, starts: boolean][] = [];
+const servers: Server[] = [];
+
+beforeEach(async () => {
+  back = await Harness.start((deps) => ({
+    ...deps,
+    // As if it thought the same of the other: a request must not go in circles.
+    elsewhere: async () => front.url,
+  }));
+  front = await Harness.start((deps) => ({
+    ...deps,
+    elsewhere: async (session, starts) => {
+      asked.push([session, starts]);
+      return at;
+    },
+  }));
+  await back.fake.open('demo');
+  at = back.url;
+  asked.length = 0;
+});
+afterEach(async () => {
+  await Promise.all([front.close(), back.close()]);
+  for (const server of servers.splice(0)) server.close();
+});
+
+const NDJSON = { accept: 'application/x-ndjson' };
+const events = async (answer: Pick<Response, 'text'>): Promise<ExecEvent[]> =>
+  (await answer.text())
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+/** A server on loopback that does with each connection what the test wants. */
+async function tcp(onConnection: (socket: Socket) => void): Promise<string> {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    onConnection(socket);
+  }).listen(0, '127.0.0.1');
+  servers.push(server);
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+describe('a request about a session of another controller', () => {
+  test('is answered by that one as if it had been asked: status, headers, stream', async () => {
+    const put = { method: 'PUT', body: JSON.stringify({ command: 'echo hi; exit 5' }), headers: NDJSON };
+    const answer = await front.fetch('/v1/sessions/demo/execs/e1', put);
+    expect(answer.status).toBe(201);
+    expect(answer.headers.get('content-type')).toContain('application/x-ndjson');
+    const seen = await events(answer);
+    expect(seen[0]).toMatchObject({ type: 'start', id: 'e1', incarnation: 1 });
+    expect(seen.at(-1)).toMatchObject({ type: 'end', result: { kind: 'exited', code: 5 } });
+    expect(await front.json('/v1/sessions/demo/execs/nothing')).toMatchObject({ code: 'exec_not_found' });
+    expect(asked).toEqual([
+      ['demo', false],
+      ['demo', false],
+    ]);
+  });
+
+  test('streams while it lasts, and ends there when the client leaves', async () => {
+    const put = { method: 'PUT', body: JSON.stringify({ command: 'echo first; sleep 60' }), headers: NDJSON };
+    const leave = new AbortController();
+    const answer = await front.fetch('/v1/sessions/demo/execs/e1', { ...put, signal: leave.signal });
+    const reader = (answer as unknown as Response).body!.getReader();
+    let text = '';
+    while (!text.includes('"stdout"')) text += Buffer.from((await reader.read()).value!).toString();
+    const agent = back.fake.agent('demo');
+    expect(agent.openStreams).toBe(1);
+    leave.abort();
+    await expect.poll(() => agent.openStreams).toBe(0);
+  });
+
+  test('takes and gives large bodies as they are', async () => {
+    const content = randomBytes(8 * 1024 * 1024);
+    const wrote = await front.fetch('/v1/sessions/demo/files?path=big', { method: 'PUT', body: content });
+    expect(wrote.status).toBe(200);
+    const read = await front.fetch('/v1/sessions/demo/files?path=big');
+    expect(read.headers.get('content-length')).toBe(String(content.length));
+    expect(Buffer.from(await read.arrayBuffer()).equals(content)).toBe(true);
+  });
+
+  test('goes with the caller’s own key, which the other checks as well', async () => {
+    const before = back.fake.keyChecks;
+    expect((await front.fetch('/v1/sessions/demo/execs')).status).toBe(200);
+    expect(back.fake.keyChecks).toBe(before + 1);
+    const headers = { authorization: `Bearer ${REVOKED_KEY}` };
+    expect((await front.fetch('/v1/sessions/demo/execs', { headers })).status).toBe(401);
+    expect(asked).toHaveLength(1);
+  });
+
+  test('is not asked about where the database can answer, nor sent on twice', async () => {
+    expect((await front.fetch('/v1/sessions/demo')).status).toBe(404);
+    expect((await front.fetch('/v1/sessions/demo/events')).status).toBe(404);
+    expect(asked).toEqual([]);
+    // `back` would send it to `front`, which would send it back.
+    expect((await front.fetch('/v1/sessions/demo/execs')).status).toBe(200);
+    expect(asked).toHaveLength(1);
+  });
+
+  test('that starts a sandbox says so, and a create is sent on with the id that was chosen here', async () => {
+    expect((await front.fetch('/v1/sessions/demo/open', { method: 'POST' })).status).toBe(200);
+    const create = { method: 'POST', headers: { 'idempotency-key': 'k' } };
+    const made = await front.json('/v1/sessions', { ...create, body: '{"region":"ams"}' });
+    expect([...back.fake.sessions.keys()]).toEqual(['demo', made.id]);
+    expect((await front.fetch('/v1/sessions', { ...create, body: '{"region":"ams"}' })).status).toBe(200);
+    expect(asked).toEqual([
+      ['demo', true],
+      [made.id, true],
+      [made.id, true],
+    ]);
+  });
+
+  test('is answered here where no other is known', async () => {
+    at = null;
+    await front.fake.open('demo');
+    expect((await front.fetch('/v1/sessions/demo/execs')).status).toBe(200);
+  });
+});
+
+describe('a controller that can’t be reached', () => {
+  const stop = () => front.fetch('/v1/sessions/demo/stop', { method: 'POST' });
+
+  test('refuses: nothing happened, try again', async () => {
+    at = await tcp(() => {});
+    const server = servers.pop()!;
+    server.close();
+    await once(server, 'close');
+    for (const answer of [await stop(), await front.fetch('/v1/sessions/demo/execs')]) {
+      expect([answer.status, await answer.json()]).toMatchObject([
+        503,
+        { code: 'cell_elsewhere', kind: 'fault' },
+      ]);
+    }
+  });
+
+  test('does not take the connection in time', async () => {
+    // A process that stands still and whose queue of connections is full: the kernel lets the next one wait.
+    const script = `const s = require('node:net').createServer().listen(0, '127.0.0.1', 1, () => console.log(s.address().port))`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const [port] = await once(child.stdout, 'data');
+    child.kill('SIGSTOP');
+    const queue = Array.from({ length: 8 }, () => connect(Number(port), '127.0.0.1').on('error', () => {}));
+    onTestFinished(() => {
+      for (const socket of queue) socket.destroy();
+    });
+    await expect.poll(() => queue.filter((socket) => !socket.connecting).length).toBeGreaterThanOrEqual(2);
+    at = `http://127.0.0.1:${Number(port)}`;
+    const answer = await stop();
+    expect([answer.status, await answer.json()]).toMatchObject([503, { code: 'cell_elsewhere' }]);
+  });
+
+  test.each([
+    ['POST', '/v1/sessions/demo/stop', 502, 'cell_lost', 'unknown'],
+    ['GET', '/v1/sessions/demo/execs', 503, 'cell_elsewhere', 'fault'],
+  ])('breaks off: %s may have happened or not', async (method, path, status, code, kind) => {
+    at = await tcp((socket) => socket.once('data', () => socket.destroy()));
+    const answer = await front.fetch(path, { method });
+    expect([answer.status, await answer.json()]).toMatchObject([status, { code, kind }]);
+  });
+
+  test('breaks off within its answer: that is not taken for whole', async () => {
+    at = await tcp((socket) =>
+      socket.once('data', () => {
+        socket.write(
+          'HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: 10\r\n\r\nhalf',
+        );
+        setImmediate(() => socket.destroy());
+      }),
+    );
+    const answer = await front.fetch('/v1/sessions/demo/files?path=x');
+    expect(answer.status).toBe(200);
+    await expect(answer.arrayBuffer()).rejects.toThrow();
+  });
+});
+
+test('a body that breaks off is not completed on the way', async () => {
+  const content = Buffer.alloc(64 * 1024, 'x');
+  const upload = request(`${front.url}/v1/sessions/demo/files?path=cut`, {
+    method: 'PUT',
+    headers: { authorization: `Bearer ${API_KEY}`, 'transfer-encoding': 'chunked' },
+  });
+  upload.on('error', () => {});
+  upload.write(content);
+  const agent = back.fake.agent('demo');
+  await expect.poll(() => agent.requests).toContain('PUT /files');
+  upload.destroy();
+  await expect.poll(() => agent.openStreams).toBe(0);
+  expect((await front.fetch('/v1/sessions/demo/files?path=cut')).status).toBe(404);
+});
+
+test('a shutdown cuts streams that are sent on, and is not held up by them', async () => {
+  const put = { method: 'PUT', body: JSON.stringify({ command: 'echo first; sleep 60' }), headers: NDJSON };
+  const answer = await front.fetch('/v1/sessions/demo/execs/e1', put);
+  const read = answer.text();
+  await front.app.close();
+  await expect(read).rejects.toThrow();
+});
