@@ -46,13 +46,13 @@ export const KNOBS = {
     variable: 'MOBVIBE_CONTROLLER_URL',
     parse: url('http:'),
     optional: true,
-    why: 'How other controllers reach this one, and it alone; on Fly its own private address, else where it listens',
+    why: 'How other controllers reach this one, and it alone; on Fly by the name of its machine, else where it listens',
   },
-  flyPrivateIp: {
-    variable: 'FLY_PRIVATE_IP',
-    parse: matching(/^[0-9a-f:.]+$/i, 'an address'),
+  flyMachineId: {
+    variable: 'FLY_MACHINE_ID',
+    parse: matching(/^[0-9a-z]+$/, 'an id of a machine'),
     optional: true,
-    why: 'Set by Fly in each machine: its address on the private network of the organisation',
+    why: 'Set by Fly in each machine; <id>.vm.<app>.internal stays its name when Fly moves it to another address',
   },
   flyRegion: {
     variable: 'FLY_REGION',

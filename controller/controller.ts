@@ -148,13 +148,12 @@ function liveSandbox(store: Store, cells: Cells): (sandbox: string) => Promise<L
 
 /** How other controllers reach this one. An address that means every address is replaced by the name of this computer. */
 export function ownAddress(
-  { controllerUrl, flyPrivateIp }: Pick<Config, 'controllerUrl' | 'flyPrivateIp'>,
+  { controllerUrl, flyMachineId, flyAppName }: Pick<Config, 'controllerUrl' | 'flyMachineId' | 'flyAppName'>,
   listening: string,
 ): string {
   if (controllerUrl !== undefined) return controllerUrl;
   const { hostname: host, port } = new URL(listening);
-  if (flyPrivateIp !== undefined)
-    return `http://${flyPrivateIp.includes(':') ? `[${flyPrivateIp}]` : flyPrivateIp}:${port}`;
+  if (flyMachineId !== undefined) return `http://${flyMachineId}.vm.${flyAppName}.internal:${port}`;
   return host === '0.0.0.0' || host === '[::]' ? `http://${hostname()}:${port}` : listening;
 }
 

@@ -13,6 +13,8 @@ export interface CellsArgs extends Place {
   closed: number;
   /** Ports of the controller and of the egress proxy: all that a sandbox may open a connection to. */
   waysOut: number[];
+  /** Deploy tokens of the cells as one, made by hand; then none is made. Secret. */
+  token: pulumi.Input<string> | undefined;
   /** Lifetime of the deploy tokens, whole hours such as `2160h`; renewed by an `up` after two thirds of it. */
   tokenExpiry: string;
   /** Another text makes new tokens now. */
@@ -53,7 +55,9 @@ export class Cells extends pulumi.ComponentResource {
       network: app.network.apply((network) => network ?? ''),
       closed: index >= args.count - args.closed,
     }));
-    this.token = pulumi.secret(pulumi.all(made.map(({ token }) => token.token)).apply(joinTokens));
+    this.token = pulumi.secret(
+      args.token ?? pulumi.all(made.flatMap(({ token }) => token?.token ?? [])).apply(joinTokens),
+    );
     this.reapers = made.map(({ reaper }) => reaper);
     this.registerOutputs({ cells: this.cells });
   }
@@ -72,11 +76,13 @@ export class Cells extends pulumi.ComponentResource {
       { endpoint, app: app.name, name: 'sandboxes', rules: cellRules(args.waysOut) },
       { parent: this, deletedWith: app },
     );
-    const token = new DeployToken(
-      `${name}-token`,
-      { endpoint, app: app.name, expiry: args.tokenExpiry, rotation: args.tokenRotation },
-      { parent: this, deletedWith: app },
-    );
+    const token = args.token
+      ? undefined
+      : new DeployToken(
+          `${name}-token`,
+          { endpoint, app: app.name, expiry: args.tokenExpiry, rotation: args.tokenRotation },
+          { parent: this, deletedWith: app },
+        );
     const reaper = new command.local.Command(
       `${name}-reap`,
       action({ delete: 'reap', environment: { FLY_FLAPS_BASE_URL: endpoint, MOBVIBE_REAP_APP: app.name } }),

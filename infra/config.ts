@@ -16,6 +16,8 @@ export interface StackConfig {
   readonly cells: number;
   /** The last so many of them take no new sandbox. */
   readonly closedCells: number;
+  /** Made by hand; then none is made. */
+  readonly cellToken: pulumi.Output<string> | undefined;
   readonly tokenExpiry: string;
   readonly tokenRotation: string;
   readonly sandbox: SandboxConfig;
@@ -168,6 +170,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     },
     cells,
     closedCells: integer('closedCells', 0, cells - 1, 0),
+    cellToken: config.getSecret('cellToken'),
     tokenExpiry: text('tokenExpiry', /^[1-9][0-9]*h$/, 'whole hours such as 2160h', '2160h'),
     tokenRotation: text('tokenRotation', /^.*$/, 'any text', ''),
     sandbox,

@@ -47,6 +47,7 @@ export class Platform extends pulumi.ComponentResource {
         count: config.cells,
         closed: config.closedCells,
         waysOut: [AGENT_PORT, EGRESS_PORT],
+        token: config.cellToken,
         tokenExpiry: config.tokenExpiry,
         tokenRotation: config.tokenRotation,
         protect,

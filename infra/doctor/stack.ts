@@ -5,7 +5,7 @@ import { complaint, NO_CLI, type Pulumi } from './pulumi.ts';
 
 /** Settings without a default. */
 export const REQUIRED = ['flyOrg', 'supabaseUrl', 'supabaseServiceRoleKey', 'supabaseDbUrl'];
-const SECRET = new Set(['supabaseServiceRoleKey', 'supabaseDbUrl']);
+const SECRET = new Set(['supabaseServiceRoleKey', 'supabaseDbUrl', 'cellToken']);
 
 /** Of the project, by key. `value` is undefined where a secret could not be decrypted. */
 export type Settings = ReadonlyMap<string, { value: string | undefined; secret: boolean }>;

@@ -37,6 +37,8 @@ function apply(): { program: ChildProcess; outputs: Promise<{ controllerUrl: str
   const { user, password, host, port, database } = supabase.connection;
   const all = {
     ...settings,
+    // Callers and agents come to either controller, and each works for one of the cells.
+    ...{ cells: '2', controllerMachines: '2' },
     supabaseServiceRoleKey: supabase.secretKey,
     supabaseDbUrl: `postgresql://${user}:${password}@${host}:${port}/${database}`,
   };
@@ -89,7 +91,9 @@ test(
       headers: { authorization: `Bearer ${TOKEN}` },
     });
     expect(await apps.json()).toMatchObject({ total_apps: 0 });
-    const ours = ['ctl', 'egress', 'cell-1'].map((app) => `label=mobvibe.local-fly.app=mobvibe-demo-${app}`);
+    const ours = ['ctl', 'egress', 'cell-1', 'cell-2'].map(
+      (app) => `label=mobvibe.local-fly.app=mobvibe-demo-${app}`,
+    );
     for (const label of ours) expect(await docker(['ps', '--all', '--quiet', '--filter', label])).toBe('');
   },
   5 * MINUTES,

@@ -45,7 +45,7 @@ describe('readConfig', () => {
     ['MOBVIBE_CELL_APPS', 'cell-1,'],
     ['MOBVIBE_CELL_LEASE_MS', '10'],
     ['MOBVIBE_CONTROLLER_URL', 'https://controller'],
-    ['FLY_PRIVATE_IP', 'somewhere'],
+    ['FLY_MACHINE_ID', 'not an id'],
     ['MOBVIBE_CELL_APPS', 'cell-1,cell-2,cell-1'],
     ['FLY_REGION', 'San Jose'],
     ['FLY_REGION', 'sjc,'],
@@ -107,7 +107,7 @@ describe('readConfig', () => {
 });
 
 describe('ownAddress', () => {
-  const NONE = { controllerUrl: undefined, flyPrivateIp: undefined };
+  const NONE = { controllerUrl: undefined, flyMachineId: undefined, flyAppName: 'ctl' };
   it.each([
     ['where it listens', NONE, 'http://127.0.0.1:8080', 'http://127.0.0.1:8080'],
     [
@@ -118,14 +118,14 @@ describe('ownAddress', () => {
     ],
     ['the same with IPv6', NONE, 'http://[::]:8080', `http://${hostname()}:8080`],
     [
-      'at its private address on Fly',
-      { ...NONE, flyPrivateIp: 'fdaa:0:1:a7b::2' },
+      'by the name of its machine on Fly',
+      { ...NONE, flyMachineId: '3d8d9b2f' },
       'http://[::]:8080',
-      'http://[fdaa:0:1:a7b::2]:8080',
+      'http://3d8d9b2f.vm.ctl.internal:8080',
     ],
     [
       'as it is told',
-      { controllerUrl: 'http://me.internal:1', flyPrivateIp: 'fdaa::2' },
+      { ...NONE, controllerUrl: 'http://me.internal:1', flyMachineId: '3d8d9b2f' },
       'http://[::]:8080',
       'http://me.internal:1',
     ],

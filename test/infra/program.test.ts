@@ -164,6 +164,14 @@ test('several cells: each on a network of its own with a way to controller and p
   expect(inputs('controller-secrets').values).toContain(`FlyV1 ${tokens}`);
 });
 
+test('a token of the cells that was made by hand is used, and none is made', () => {
+  const made = program({ ...SETTINGS, cellToken: 'FlyV1 by-hand' });
+  expect(made.filter(({ type }) => type === 'fly:DeployToken')).toEqual([]);
+  expect(made.find(({ name }) => name === 'controller-secrets')!.inputs.values).toMatch(
+    /^\[secret .*"FLY_API_TOKEN":"FlyV1 by-hand"/,
+  );
+});
+
 test('several controllers: machines one after the other, each of which the others reach by its own address', () => {
   const several = program({ ...SETTINGS, cells: '2', controllerMachines: '2' });
   const machines = several.filter(
