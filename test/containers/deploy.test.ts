@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { MobVibe } from '../../client/index.ts';
+import { MobVibe, type Session } from '../../client/index.ts';
 import { docker } from '../image/docker.ts';
 import { Missing, type Platforms, startPlatforms } from './platforms.ts';
 
@@ -61,6 +61,11 @@ function apply(): { program: ChildProcess; outputs: Promise<{ controllerUrl: str
   return { program, outputs };
 }
 
+async function containersOf(app: string): Promise<string[]> {
+  const filter = ['--filter', `label=mobvibe.local-fly.app=${app}`];
+  return (await docker(['ps', '--all', '--quiet', ...filter])).split('\n').filter(Boolean);
+}
+
 test(
   'what the program describes runs sessions in containers of its two images, and goes without a trace',
   async ({ skip }) => {
@@ -72,6 +77,18 @@ test(
     expect(items, 'the smoke check').toMatchObject([
       { id: expect.stringMatching(/^smoke-/), status: 'stopped' },
     ]);
+
+    // Whichever controller takes a session starts it in its own cell, and whichever is asked finds it.
+    const living = () =>
+      Promise.all([1, 2].map(async (cell) => (await containersOf(`mobvibe-demo-cell-${cell}`)).length));
+    const sessions: Session[] = [];
+    while ((await living()).includes(0)) {
+      expect(sessions.length, 'sessions until each cell has one').toBeLessThan(10);
+      sessions.push(await mobvibe.sessions.create({ id: `s-${sessions.length}` }));
+    }
+    for (const session of [...sessions, ...sessions, ...sessions]) {
+      expect(await session.exec('echo heard')).toMatchObject({ stdout: 'heard\n' });
+    }
 
     const session = await mobvibe.sessions.create({ id: 'kept' });
     expect(await session.exec('id -u; echo kept > note')).toMatchObject({ exitCode: 0, stdout: '1000\n' });
@@ -91,10 +108,9 @@ test(
       headers: { authorization: `Bearer ${TOKEN}` },
     });
     expect(await apps.json()).toMatchObject({ total_apps: 0 });
-    const ours = ['ctl', 'egress', 'cell-1', 'cell-2'].map(
-      (app) => `label=mobvibe.local-fly.app=mobvibe-demo-${app}`,
-    );
-    for (const label of ours) expect(await docker(['ps', '--all', '--quiet', '--filter', label])).toBe('');
+    for (const app of ['ctl', 'egress', 'cell-1', 'cell-2']) {
+      expect(await containersOf(`mobvibe-demo-${app}`)).toEqual([]);
+    }
   },
   5 * MINUTES,
 );
