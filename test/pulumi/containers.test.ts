@@ -48,7 +48,9 @@ describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
   const containers = async () => {
     const filter = (app: string) => ['--filter', `label=mobvibe.local-fly.app=mobvibe-demo-${app}`];
     const ids = await Promise.all(
-      ['ctl', 'egress', 'cell-1', 'img'].map((app) => docker(['ps', '--all', '--quiet', ...filter(app)])),
+      ['ctl', 'egress', 'cell-1', 'cell-2', 'img'].map((app) =>
+        docker(['ps', '--all', '--quiet', ...filter(app)]),
+      ),
     );
     return ids.flatMap((lines) => lines.split('\n').filter(Boolean));
   };
@@ -97,6 +99,31 @@ describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
       expect(after).toMatchObject({ id: before!.id, config: { guest: { memory_mb: 768 } } });
       expect(after!.instance_id).not.toBe(before!.instance_id);
       expect(await session.exec('touch end')).toMatchObject({ exitCode: 0 });
+      expect(await running).toMatchObject({ exitCode: 0, stdout: 'began\nended\n' });
+    },
+  );
+
+  step(
+    'a second cell and a second controller are added, and both controllers replaced one by one',
+    async () => {
+      const session = await mobvibe.sessions.get('kept');
+      const running = session.exec('echo began; while [ ! -e over ]; do sleep 0.1; done; echo ended');
+      await stack.set('cells', '2');
+      await stack.set('controllerMachines', '2');
+      await succeed(stack.up());
+      expect(await fly.listMachines('mobvibe-demo-ctl')).toHaveLength(2);
+
+      const before = world.recorder.writes.length;
+      await stack.set('controllerMemoryMb', '512');
+      await succeed(stack.up());
+      const updates = world.recorder.writes
+        .slice(before)
+        .filter((line) => /^POST .*-ctl\/machines\/[^/]+(\/lease)?$/.test(line));
+      const machines = updates.map((line) => line.split('/')[5]);
+      // Each machine's calls are over before the other's begin.
+      expect(machines).toEqual([...machines].sort((a, b) => machines.indexOf(a) - machines.indexOf(b)));
+      expect(new Set(machines).size).toBe(2);
+      expect(await session.exec('touch over')).toMatchObject({ exitCode: 0 });
       expect(await running).toMatchObject({ exitCode: 0, stdout: 'began\nended\n' });
     },
   );
