@@ -7,7 +7,6 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MobVibe, type Session } from '../../client/index.ts';
-import { docker } from '../image/docker.ts';
 import { Missing, type Platforms, startPlatforms } from './platforms.ts';
 
 const APPLY = fileURLToPath(new URL('apply-graph.ts', import.meta.url));
@@ -61,11 +60,6 @@ function apply(): { program: ChildProcess; outputs: Promise<{ controllerUrl: str
   return { program, outputs };
 }
 
-async function containersOf(app: string): Promise<string[]> {
-  const filter = ['--filter', `label=mobvibe.local-fly.app=${app}`];
-  return (await docker(['ps', '--all', '--quiet', ...filter])).split('\n').filter(Boolean);
-}
-
 test(
   'what the program describes runs sessions in containers of its two images, and goes without a trace',
   async ({ skip }) => {
@@ -80,7 +74,9 @@ test(
 
     // Whichever controller takes a session starts it in its own cell, and whichever is asked finds it.
     const living = () =>
-      Promise.all([1, 2].map(async (cell) => (await containersOf(`mobvibe-demo-cell-${cell}`)).length));
+      Promise.all(
+        [1, 2].map(async (cell) => (await platforms.containersOf(`mobvibe-demo-cell-${cell}`)).length),
+      );
     const sessions: Session[] = [];
     while ((await living()).includes(0)) {
       expect(sessions.length, 'sessions until each cell has one').toBeLessThan(10);
@@ -108,9 +104,8 @@ test(
       headers: { authorization: `Bearer ${TOKEN}` },
     });
     expect(await apps.json()).toMatchObject({ total_apps: 0 });
-    for (const app of ['ctl', 'egress', 'cell-1', 'cell-2']) {
-      expect(await containersOf(`mobvibe-demo-${app}`)).toEqual([]);
-    }
+    const ours = ['ctl', 'egress', 'cell-1', 'cell-2'].map((app) => `mobvibe-demo-${app}`);
+    expect(await platforms.containersOf(...ours)).toEqual([]);
   },
   5 * MINUTES,
 );

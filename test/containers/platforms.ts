@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createDockerEngine } from '../../local/fly/docker/index.ts';
+import { APP, OWNER, ownershipOf } from '../../local/fly/docker/ownership.ts';
 import { type LocalFly, startLocalFly } from '../../local/fly/server.ts';
 import { freePort } from '../../local/stack/port.ts';
 import { startRegistry } from '../../local/stack/registry.ts';
@@ -16,6 +17,8 @@ export interface Platforms {
   settings: Record<string, string>;
   /** What local Fly and its machines said. */
   log: string[];
+  /** Ids of this local Fly's containers of these apps, whether they run or not. */
+  containersOf(...apps: string[]): Promise<string[]>;
   close(): Promise<void>;
 }
 
@@ -65,7 +68,15 @@ export async function startPlatforms({ home, token, bare }: PlatformsOptions): P
       ...{ apiPort: '8080', apiTls: 'false', urlTemplate: 'http://{address}:8080' },
       ...{ sandboxTarget: 'base', sandboxMemoryMb: '256', sandboxBase: base, controllerBase: base },
     };
-    return { fly, supabase, settings, log, close };
+    const { owner } = ownershipOf(await realpath(join(home, 'fly')), '');
+    const containersOf = async (...apps: string[]) => {
+      const ids = apps.map((app) => {
+        const labels = [`label=${OWNER}=${owner}`, `label=${APP}=${app}`];
+        return docker(['ps', '--all', '--quiet', ...labels.flatMap((label) => ['--filter', label])]);
+      });
+      return (await Promise.all(ids)).flatMap((lines) => lines.split('\n').filter(Boolean));
+    };
+    return { fly, supabase, settings, log, containersOf, close };
   } catch (error) {
     await close();
     throw error;

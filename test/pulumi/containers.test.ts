@@ -1,8 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MobVibe } from '../../client/index.ts';
 import { createFlyClient, type FlyClient } from '../../fly/index.ts';
-import { Missing, startPlatforms } from '../containers/platforms.ts';
-import { docker } from '../image/docker.ts';
+import { Missing, type Platforms, startPlatforms } from '../containers/platforms.ts';
 import { missing, type Stack, startWorld, type World } from './engine.ts';
 
 const MINUTES = 60_000;
@@ -12,6 +11,7 @@ let reason = missing('command', 'docker');
 /** The real Pulumi engine with the real command and docker providers; every machine is a container of the image that was built. */
 describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
   let world: World;
+  let platforms: Platforms;
   let fly: FlyClient;
   let stack: Stack;
   let mobvibe: MobVibe;
@@ -19,7 +19,12 @@ describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
   beforeAll(async () => {
     if (reason !== undefined) return;
     try {
-      world = await startWorld({ open: startPlatforms });
+      world = await startWorld({
+        open: async (options) => {
+          platforms = await startPlatforms(options);
+          return platforms;
+        },
+      });
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       reason = error.message;
@@ -44,16 +49,10 @@ describe('pulumi on containers', { timeout: 8 * MINUTES }, () => {
     expect(code, output).toBe(0);
     return output;
   };
-  /** Of this world's apps. */
-  const containers = async () => {
-    const filter = (app: string) => ['--filter', `label=mobvibe.local-fly.app=mobvibe-demo-${app}`];
-    const ids = await Promise.all(
-      ['ctl', 'egress', 'cell-1', 'cell-2', 'img'].map((app) =>
-        docker(['ps', '--all', '--quiet', ...filter(app)]),
-      ),
+  const containers = () =>
+    platforms.containersOf(
+      ...['ctl', 'egress', 'cell-1', 'cell-2', 'img'].map((app) => `mobvibe-demo-${app}`),
     );
-    return ids.flatMap((lines) => lines.split('\n').filter(Boolean));
-  };
 
   step('one up builds the images, deploys them, and has a session run before it ends', async () => {
     await succeed(stack.up());
