@@ -1,5 +1,6 @@
+import { setMaxListeners } from 'node:events';
 import type { IncomingMessage } from 'node:http';
-import { pipeline, type Readable } from 'node:stream';
+import { addAbortSignal, pipeline } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { CodedError } from '../errors.ts';
 import { FORWARDED_HEADER, neverConnected, peerRequest } from '../peers.ts';
@@ -26,15 +27,15 @@ export type Forwarder = (
  * network, both bodies as streams, and never further than one hop.
  */
 export function forwardToHolder(app: Api, { elsewhere }: Pick<ApiDeps, 'elsewhere'>): Forwarder {
-  const streams = new Set<Readable>();
-  app.addHook('preClose', async () => {
-    for (const stream of streams) stream.destroy(new Error('The controller is shutting down'));
-  });
+  /** Ends streams of lines, those that begin later, too: whom a session belongs to may be found out while this controller shuts down. */
+  const closing = new AbortController();
+  setMaxListeners(0, closing.signal);
+  app.addHook('preClose', async () => closing.abort(new Error('The controller is shutting down')));
   const forward: Forwarder = async (request, reply, { id, starts, body }) => {
     if (request.headers[FORWARDED_HEADER] !== undefined) return false;
     const address = await elsewhere(id, starts);
     if (address === null) return false;
-    await passOn(request, reply, address, body, streams);
+    await passOn(request, reply, address, body, closing.signal);
     return true;
   };
   app.addHook('onRequest', (request, reply, done) => {
@@ -53,7 +54,7 @@ async function passOn(
   reply: FastifyReply,
   address: string,
   body: unknown,
-  streams: Set<Readable>,
+  closing: AbortSignal,
 ): Promise<void> {
   const { method = 'GET', url = '/', headers } = request.raw;
   const text = body === undefined ? undefined : JSON.stringify(body);
@@ -79,10 +80,9 @@ async function passOn(
   reply.raw.writeHead(answer.statusCode!, kept);
   // The client is to see at once that it has begun.
   reply.raw.flushHeaders();
-  if (answer.headers['content-type']?.startsWith(NDJSON)) {
-    streams.add(answer);
-    answer.once('close', () => streams.delete(answer));
-  }
+  if (answer.headers['content-type']?.startsWith(NDJSON)) addAbortSignal(closing, answer);
+  // With those of the pipeline it has more listeners than Node takes for a leak's.
+  reply.raw.setMaxListeners(0);
   pipeline(answer, reply.raw, () => {});
 }
 

@@ -1,4 +1,5 @@
-import type { Readable } from 'node:stream';
+import { setMaxListeners } from 'node:events';
+import { addAbortSignal, type Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import { NDJSON } from './proxy.ts';
 
@@ -10,15 +11,14 @@ export type StreamSender = (reply: FastifyReply, body: Readable, status?: number
  * with the offsets they have. Fastify does the rest: back-pressure, and the source destroyed when the client goes away.
  */
 export function createStreamSender(): { sendLines: StreamSender; cutAll(): void } {
-  const open = new Set<Readable>();
+  const closing = new AbortController();
+  setMaxListeners(0, closing.signal);
   return {
     sendLines(reply, body, status = 200) {
-      open.add(body);
-      body.once('close', () => open.delete(body));
+      // One that begins after the cut is cut as well.
+      addAbortSignal(closing.signal, body);
       return reply.code(status).header('content-type', NDJSON).header('cache-control', 'no-store').send(body);
     },
-    cutAll() {
-      for (const body of open) body.destroy(new Error('The controller is shutting down'));
-    },
+    cutAll: () => closing.abort(new Error('The controller is shutting down')),
   };
 }

@@ -12,6 +12,8 @@ let front: Harness;
 let back: Harness;
 /** Where `front` takes the sessions to be. */
 let at: string | null;
+/** How long it takes it to find out. */
+let found: Promise<void> | undefined;
 const asked: [session: string, starts: boolean][] = [];
 const servers: Server[] = [];
 
@@ -25,11 +27,13 @@ beforeEach(async () => {
     ...deps,
     elsewhere: async (session, starts) => {
       asked.push([session, starts]);
+      await found;
       return at;
     },
   }));
   await back.fake.open('demo');
   at = back.url;
+  found = undefined;
   asked.length = 0;
 });
 afterEach(async () => {
@@ -210,3 +214,17 @@ test('a shutdown cuts streams that are sent on, and is not held up by them', asy
   await front.app.close();
   await expect(read).rejects.toThrow();
 });
+
+test('nor by one that begins while it shuts down', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  found = promise;
+  const put = { method: 'PUT', body: JSON.stringify({ command: 'echo first; sleep 60' }), headers: NDJSON };
+  const read = front.fetch('/v1/sessions/demo/execs/e1', put).then((answer) => answer.text());
+  read.catch(() => {});
+  await expect.poll(() => asked.length).toBe(1);
+  const closed = front.app.close();
+  await expect.poll(() => front.app.server.listening).toBe(false);
+  resolve();
+  await closed;
+  await expect(read).rejects.toThrow();
+}, 20_000);
