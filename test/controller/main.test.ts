@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { freePort } from '../../local/stack/port.ts';
 import { SECRET, World } from './world.ts';
 
 let world: World;
@@ -52,15 +52,6 @@ async function settings(): Promise<Record<string, string>> {
     MOBVIBE_AGENT_LISTEN_SOCKET: socket,
     MOBVIBE_LISTEN_PORT: '0',
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function addKey(env: Record<string, string>): Promise<string> {
