@@ -150,6 +150,14 @@ export interface MachineRecord {
   destroyed_at?: number;
 }
 
+export interface EgressIp {
+  ip: string;
+  version: 4 | 6;
+  region: string;
+  /** Unix milliseconds. */
+  created_at: number;
+}
+
 export interface AppRecord {
   id: string;
   internal_numeric_id: number;
@@ -163,6 +171,8 @@ export interface AppRecord {
   secrets: { version: number; values: Record<string, Secret> };
   network_policies: NetworkPolicy[];
   ips: IpAssignment[];
+  /** Static addresses to go out by, as pairs for a region; absent where none was ever given. */
+  egress_ips?: EgressIp[];
   /** Of the deploy tokens made for it: SHA-256 in hex, times in Unix milliseconds. */
   deploy_tokens: { sha256: string; expires_at: number; revoked_at?: number }[];
 }

@@ -109,9 +109,14 @@ flyctlTest('flyctl sets secrets and gives addresses', async () => {
   expect(left.map(({ ip }: { ip: string }) => ip)).not.toContain(ips[0]!.Address);
   expect(left).toHaveLength(2);
 
-  const egress = await run(['ips', 'allocate-egress', '-a', 'a1', '--region', 'ams', '--yes']);
-  expect(egress.code).toBe(1);
-  expect(egress.out).toContain('local Fly does not support the GraphQL operation "allocateEgressIpAddress"');
+  await fly('ips', 'allocate-egress', '-a', 'a1', '--region', 'ams', '--yes');
+  const [, address] = /(2001:db8:e::[0-9a-f:]+)/.exec(await fly('ips', 'list', '-a', 'a1')) ?? [];
+  await fly('ips', 'release-egress', address!, '-a', 'a1');
+  const shown = await fly('ips', 'list', '-a', 'a1');
+  expect(shown).not.toContain(address);
+  expect(shown).toContain('203.0.113.');
+  const nowhere = await run(['ips', 'allocate-egress', '-a', 'a1', '--region', 'xyz', '--yes']);
+  expect([nowhere.code, nowhere.out]).toEqual([1, expect.stringContaining('"xyz" is not a region')]);
   expect(await fly('platform', 'regions')).toContain('Amsterdam');
 });
 

@@ -153,6 +153,30 @@ test('an app’s tokens are listed and revoked by who may do everything', async 
   expect(await listed()).toMatchObject([{ id, revokedAt: expect.stringMatching(/Z$/) }]);
 });
 
+test('addresses to go out by are given in pairs, listed and released', async () => {
+  const bench = await startBench();
+  await bench.call('POST', '/v1/apps', { name: 'a1' });
+  const ask = graphql(bench);
+  const allocate = 'mutation($input: X!) { allocateEgressIpAddress(input: $input) { v4, v6 } }';
+  const release = 'mutation($input: X!) { releaseEgressIpAddress(input: $input) { v4 v6 clientMutationId } }';
+  const list =
+    'query($appName: String!) { app(name: $appName) { egressIpAddresses { nodes { id ip version } } } }';
+  const listed = async () =>
+    (await ask(list, { appName: 'a1' })).data.app.egressIpAddresses.nodes.map(({ ip }: { ip: string }) => ip);
+  const input = { appId: 'a1', machineId: '', region: 'ams' };
+  const { v4, v6 } = (await ask(allocate, { input })).data.allocateEgressIpAddress;
+  expect(await listed()).toEqual([v4, v6]);
+  await ask(release, { input: { appId: 'a1', machineId: '', ip: v6 } });
+  expect(await listed()).toEqual([v4]);
+  const refused = async (query: string, more: object) =>
+    (await ask(query, { input: { ...input, ...more } })).errors[0].message;
+  expect(await refused(allocate, { region: 'xyz' })).toContain('"xyz" is not a region');
+  expect(await refused(allocate, { machineId: 'm1' })).toContain(
+    'does not support an egress address of a single',
+  );
+  expect(await refused(release, { ip: v6 })).toBe(`Could not find egress IP "${v6}"`);
+});
+
 test('what it does not answer is said by name, and never answered by half', async () => {
   const bench = await startBench();
   await bench.call('POST', '/v1/apps', { name: 'a1' });

@@ -1,5 +1,5 @@
 import type { Core } from '../core.ts';
-import type { AppRecord, IpAssignment, MachineRecord } from '../wire.ts';
+import type { AppRecord, EgressIp, IpAssignment, MachineRecord } from '../wire.ts';
 
 /**
  * Fly's objects as GraphQL shows them, with the aliases that flyctl's documents give (superfly/fly-go, `resource_*.go`). There is more in
@@ -33,7 +33,7 @@ export function appNode(core: Core, app: AppRecord) {
     organization: organizationNode(app.org_slug),
     ipAddresses: { nodes: app.ips.filter(({ shared }) => !shared).map((ip) => ipNode(ip, app.org_slug)) },
     sharedIpAddress: app.ips.find(({ shared }) => shared)?.ip ?? '',
-    egressIpAddresses: none,
+    egressIpAddresses: { nodes: (app.egress_ips ?? []).map(egressIpNode) },
     hostIssues: none,
     machines: { nodes: machines.map((machine) => machineNode(machine, app)) },
     limitedAccessTokens: { nodes: app.deploy_tokens.map(tokenNode) },
@@ -75,6 +75,10 @@ export function ipNode({ ip, region, created_at, service_name, network }: IpAssi
     serviceName: service_name,
     network: network === undefined ? null : { name: network, organization: { slug: org } },
   };
+}
+
+function egressIpNode({ ip, version, region, created_at }: EgressIp) {
+  return { id: ip, ip, version, region, updatedAt: new Date(created_at).toISOString() };
 }
 
 /** The token itself is not kept. */

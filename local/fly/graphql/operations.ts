@@ -1,8 +1,9 @@
 import type { Core } from '../core.ts';
 import { assignIp, releaseIp } from '../routes/ip-assignments.ts';
-import { FlyError, invalidArgument } from '../rules/errors.ts';
+import { FlyError, invalidArgument, unsupported } from '../rules/errors.ts';
 import { type JsonObject, optionalObject, optionalString } from '../rules/json.ts';
 import { type Reach, reachesApp, reachesOrg } from '../rules/reach.ts';
+import { regions } from '../rules/regions.ts';
 import type { AppRecord } from '../wire.ts';
 import { appNode, ipNode, machineNode, organizationNode, tokenId } from './nodes.ts';
 
@@ -59,6 +60,40 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { clientMutationId: null };
   },
 
+  allocateEgressIpAddress(core, reach, variables) {
+    const input = inputOf(variables);
+    const app = appNamed(core, reach, optionalString(input, 'appId'));
+    if (optionalString(input, 'machineId')) throw unsupported('an egress address of a single machine');
+    const region = optionalString(input, 'region') ?? '';
+    if (!regions.some(({ code }) => code === region))
+      throw invalidArgument(`region: "${region}" is not a region`);
+    const number = Number.parseInt(core.ids.hex(6), 16);
+    // Of ranges for documentation: nothing goes out by them here.
+    const v4 = `203.0.113.${number & 255}`;
+    const v6 = `2001:db8:e::${(number >> 8).toString(16)}`;
+    core.apps.change(app, (record) => {
+      const given = { region, created_at: core.clock.now() };
+      record.egress_ips = [
+        ...(record.egress_ips ?? []),
+        { ip: v4, version: 4, ...given },
+        { ip: v6, version: 6, ...given },
+      ];
+    });
+    return { v4, v6 };
+  },
+
+  releaseEgressIpAddress(core, reach, variables) {
+    const input = inputOf(variables);
+    const app = appNamed(core, reach, optionalString(input, 'appId'));
+    const ip = optionalString(input, 'ip') ?? '';
+    const found = app.egress_ips?.find((one) => one.ip === ip);
+    if (found === undefined) throw new FlyError(404, `Could not find egress IP "${ip}"`);
+    core.apps.change(app, (record) => {
+      record.egress_ips = record.egress_ips?.filter((one) => one !== found) ?? [];
+    });
+    return { v4: found.version === 4 ? ip : '', v6: found.version === 6 ? ip : '', clientMutationId: null };
+  },
+
   deleteLimitedAccessToken(core, reach, variables) {
     const id = optionalString(inputOf(variables), 'id');
     // Fly refuses an organisation's token to make one this way; whether it may revoke is not documented, and so it may not.
@@ -82,7 +117,7 @@ export const knownFields: ReadonlySet<string> = new Set(
   hasNextPage host hostIssues hostname id image imageDetails inProgress internalId internalNumericId internalPort ip ipAddress
   ipAddresses ips kind limitedAccessTokens machines manifest maskSize message metadata name network nodes options organization
   pageInfo paidPlan platformVersion port ports primaryRegion privateIp protocol rawSlug readRegions ref region registry repository
-  revokedAt role serviceName services sharedIpAddress slug state status tag token type updatedAt user version viewerRole`.split(
+  revokedAt role serviceName services sharedIpAddress slug state status tag token type updatedAt user v4 v6 version viewerRole`.split(
     /\s+/,
   ),
 );
