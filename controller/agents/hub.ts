@@ -153,6 +153,8 @@ export class AgentHub extends EventEmitter<HubEvents> {
     const sandbox = sandboxOfBearer(this.#deps.secret, request.headers.authorization);
     if (sandbox === undefined) throw new Refusal(401, 'no valid agent token');
     const live = await this.#deps.liveSandbox(sandbox);
+    // What begins now nobody would end.
+    if (this.#closing) throw new Refusal(503, 'shutting down');
     if (live === null) throw new Refusal(403, `${sandbox} is not live`);
     const { [LANE_HEADER]: id, [LANES_HEADER]: lanes, [FORWARDED_HEADER]: forwarded } = request.headers;
     if (live.elsewhere !== undefined && !this.#links.has(sandbox)) {

@@ -68,6 +68,25 @@ describe('the hub', () => {
     expect(hub.size).toBe(0);
   });
 
+  it('leads no agent on after it was closed, also where it finds out only then', async () => {
+    const other = await rig();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let asked = 0;
+    const { hub, dial } = await rig({
+      async liveSandbox() {
+        asked++;
+        await promise;
+        return { incarnation: 1, app: 'cell', elsewhere: `http://127.0.0.1:${other.port}` };
+      },
+    });
+    const agent = dial('s-one-1');
+    await expect.poll(() => asked).toBe(1);
+    hub.close();
+    resolve();
+    await expect.poll(() => agent.refused).toBe(503);
+    expect(other.hub.size).toBe(0);
+  });
+
   it('replaces a link by a newer one of the same agent', async () => {
     const { hub, dial } = await rig();
     dial('s-one-1');
