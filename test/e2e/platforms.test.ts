@@ -9,7 +9,8 @@ import { createClient } from '@supabase/supabase-js';
 import { Client } from 'pg';
 import { afterAll, expect, test } from 'vitest';
 
-const MAIN = fileURLToPath(new URL('../../local/stack/platforms.ts', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const MAIN = join(ROOT, 'local/stack/platforms.ts');
 const folder = mkdtempSync(join(tmpdir(), 'mv-platforms-'));
 chmodSync(folder, 0o711);
 afterAll(() => rmSync(folder, { recursive: true, force: true, maxRetries: 8, retryDelay: 100 }));
@@ -21,9 +22,11 @@ interface Run {
 }
 
 function platforms(...args: string[]): Run {
-  const child = spawn(process.execPath, [MAIN, '--state-dir', join(folder, 's'), ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  return run(process.execPath, [MAIN, '--state-dir', join(folder, 's'), ...args]);
+}
+
+function run(program: string, args: string[]): Run {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: ROOT });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (data) => {
@@ -62,6 +65,17 @@ test('it plays a bare Fly and a bare Supabase, prints what reaches them, and end
   child.kill('SIGINT');
   expect(await ended).toEqual([0, null]);
   await expect(fetch(setting('flyApiUrl'))).rejects.toThrow('fetch failed');
+});
+
+test('a signal to npm, which started it, ends it as well', async () => {
+  const args = ['--state-dir', join(folder, 'by-npm'), '--engine', 'simulated', '--ports', '0,0,0,0'];
+  const { child, output, ended } = run('npm', ['run', 'platforms', '--', ...args]);
+  await expect.poll(output, { timeout: 60_000 }).toContain('Ctrl-C stops it');
+  const [, url] = /flyApiUrl (\S+)/.exec(output())!;
+  child.kill('SIGTERM');
+  // Its output ends with the last process that has it.
+  await ended;
+  await expect(fetch(url!)).rejects.toThrow('fetch failed');
 });
 
 test.each([
