@@ -37,8 +37,8 @@ export function jobStore(database: Database) {
       );
     },
 
-    /** Due jobs, and those whose owner's lease ran out; of sessions whose sandbox lives in one of `apps`, or that have none. Null: all. */
-    claimJobs(owner: string, leaseMs: number, max: number, apps: readonly string[] | null = null) {
+    /** Due jobs, and those whose owner's lease ran out; of sessions whose sandbox lives in one of `apps`, or that have none. */
+    claimJobs(owner: string, leaseMs: number, max: number, apps: readonly string[]) {
       return value<JobRow[]>(
         'jobs_claim',
         database.rpc('jobs_claim', { p_owner: owner, p_lease_ms: leaseMs, p_max: max, p_apps: apps }),

@@ -25,7 +25,6 @@ Machines are Docker containers; images come from a registry.
 
 interface FlyReady {
   ready: true;
-  url: string;
   lacks: string[];
 }
 interface SupabaseReady {

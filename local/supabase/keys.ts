@@ -23,12 +23,12 @@ export function dbUrlFile(stateDir: string): string {
 }
 
 /** Written anew at each start: the port may be another. */
-export async function keepDbUrl(
-  stateDir: string,
-  { user, password, host, port, database }: DatabaseConnection,
-): Promise<void> {
-  const url = `postgresql://${user}:${encodeURIComponent(password)}@${host}:${port}/${database}`;
-  await writeFile(dbUrlFile(stateDir), `${url}\n`, { mode: 0o600 });
+export async function keepDbUrl(stateDir: string, connection: DatabaseConnection): Promise<void> {
+  await writeFile(dbUrlFile(stateDir), `${dbUrlOf(connection)}\n`, { mode: 0o600 });
+}
+
+export function dbUrlOf({ user, password, host, port, database }: DatabaseConnection): string {
+  return `postgresql://${user}:${encodeURIComponent(password)}@${host}:${port}/${database}`;
 }
 
 /** Made once for a state directory, random, each in a file of its own that only its owner may read. */

@@ -15,13 +15,15 @@ import { promisify } from 'node:util';
 import * as pulumi from '@pulumi/pulumi';
 import { docker } from '../image/docker.ts';
 import { type Class, type Props, startProviderProcess } from '../infra/provider-process.ts';
+import { unwrap } from '../infra/unwrap.ts';
 
 const INFRA = fileURLToPath(new URL('../../infra', import.meta.url));
 const COMMAND_TIMEOUT_MS = 300_000;
-const SECRET = '4dabf18193072939515e22adb298388d';
 
 type Made = { id: string; state: Props };
 const undo: (() => Promise<unknown>)[] = [];
+/** Under mocks Pulumi keeps a failure to itself. */
+const failed: unknown[] = [];
 
 const stdin = createInterface({ input: process.stdin });
 const [line] = (await once(stdin, 'line')) as [string];
@@ -29,11 +31,7 @@ const settings = JSON.parse(line) as Record<string, string>;
 const ended = once(stdin, 'close');
 const providers = await startProviderProcess({ FLY_API_TOKEN: process.env.FLY_API_TOKEN! });
 
-await pulumi.runtime.setMocks(
-  { call: () => ({}), newResource: ({ type, name, inputs }) => make(type, name, unwrap(inputs) as Props) },
-  'mobvibe',
-  'demo',
-);
+await pulumi.runtime.setMocks({ call: () => ({}), newResource: makeOrFail }, 'mobvibe', 'demo');
 pulumi.runtime.setAllConfig(
   settings,
   Object.keys(settings).filter((key) => /(Key|DbUrl)$/.test(key)),
@@ -41,6 +39,7 @@ pulumi.runtime.setAllConfig(
 const program = await import('../../infra/index.ts');
 // Waits until all that was registered is made.
 await pulumi.runtime.disconnect();
+if (failed.length > 0) throw failed[0];
 const [controllerUrl, apiKey] = await Promise.all([
   settled(program.controllerUrl),
   settled(pulumi.unsecret(program.apiKey)),
@@ -49,6 +48,15 @@ process.stdout.write(`${JSON.stringify({ controllerUrl, apiKey })}\n`);
 await ended;
 for (const step of undo.reverse()) await step();
 await providers.close();
+
+async function makeOrFail({ type, name, inputs }: pulumi.runtime.MockResourceArgs): Promise<Made> {
+  try {
+    return await make(type, name, unwrap(inputs) as Props);
+  } catch (error) {
+    failed.push(error);
+    throw error;
+  }
+}
 
 async function make(type: string, name: string, inputs: Props): Promise<Made> {
   const dynamic = /^pulumi-nodejs:dynamic\/\w+:(\w+)$/.exec(type)?.[1];
@@ -97,12 +105,4 @@ async function makeImage(name: string, inputs: Props): Promise<Made> {
 
 function settled<T>(output: pulumi.Output<T>): Promise<T> {
   return new Promise((resolve) => void output.apply(resolve));
-}
-
-/** Secrets cross to the engine in a wrapper. */
-function unwrap(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(unwrap);
-  if (typeof value !== 'object' || value === null) return value;
-  if (SECRET in value) return unwrap((value as unknown as { value: unknown }).value);
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unwrap(inner)]));
 }

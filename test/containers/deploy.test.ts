@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MobVibe, type Session } from '../../client/index.ts';
+import { dbUrlOf } from '../../local/supabase/keys.ts';
 import { Missing, type Platforms, startPlatforms } from './platforms.ts';
 
 const APPLY = fileURLToPath(new URL('apply-graph.ts', import.meta.url));
@@ -33,13 +34,12 @@ afterAll(async () => {
 
 function apply(): { program: ChildProcess; outputs: Promise<{ controllerUrl: string; apiKey: string }> } {
   const { supabase, settings } = platforms;
-  const { user, password, host, port, database } = supabase.connection;
   const all = {
     ...settings,
     // Callers and agents come to either controller, and each works for one of the cells.
     ...{ cells: '2', controllerMachines: '2' },
     supabaseServiceRoleKey: supabase.secretKey,
-    supabaseDbUrl: `postgresql://${user}:${password}@${host}:${port}/${database}`,
+    supabaseDbUrl: dbUrlOf(supabase.connection),
   };
   const config = Object.fromEntries(Object.entries(all).map(([key, value]) => [`mobvibe:${key}`, value]));
   const program = spawn(process.execPath, [APPLY], {

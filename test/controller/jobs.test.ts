@@ -126,7 +126,7 @@ describe('a job', () => {
     const { app, controller } = await open('marked');
     await world.close(controller);
     await queue('marked', 'job-8', { command: 'echo once' });
-    const [claimed] = await world.store.claimJobs('somebody', 1, 1);
+    const [claimed] = await world.store.claimJobs('somebody', 1, 1, [app]);
     await world.store.jobStarted({ id: 'job-8', token: claimed!.token! });
     await world.controller(app);
     expect(await ended('job-8')).toMatchObject({ status: 'succeeded' });

@@ -9,6 +9,7 @@ import { database, judgeFailure, judgeMigrations } from '../../infra/doctor/data
 import { ok } from '../../infra/doctor/finding.ts';
 import { flyToken } from '../../infra/doctor/fly.ts';
 import { judgeAnswer, roleOfKey, supabaseProject } from '../../infra/doctor/supabase.ts';
+import { dbUrlOf } from '../../local/supabase/keys.ts';
 import type { LocalSupabase } from '../../local/supabase/server.ts';
 import { scriptedServer } from '../fly/scripted-server.ts';
 import { type Project, startProject } from '../local-supabase/project.ts';
@@ -119,10 +120,8 @@ describe('Supabase', () => {
     supabase = project.supabase;
   });
   afterAll(() => project?.close());
-  const urlOf = ({ connection }: LocalSupabase, more: Partial<LocalSupabase['connection']> = {}) => {
-    const { user, password, host, port, database: name } = { ...connection, ...more };
-    return `postgresql://${user}:${password}@${host}:${port}/${name}`;
-  };
+  const urlOf = ({ connection }: LocalSupabase, more: Partial<LocalSupabase['connection']> = {}) =>
+    dbUrlOf({ ...connection, ...more });
 
   test('takes the service role’s key', async () => {
     const { url, secretKey } = supabase;

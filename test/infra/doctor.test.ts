@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Finding } from '../../infra/doctor/finding.ts';
+import { dbUrlOf } from '../../local/supabase/keys.ts';
 import { Cli } from '../client/support/run-cli.ts';
 import { type Project, startProject } from '../local-supabase/project.ts';
 import { type FlyWorld, startFlyWorld, TOKEN } from './fly-world.ts';
@@ -32,10 +33,7 @@ describe('mobvibe doctor', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const dbUrl = () => {
-    const { user, password, host, port, database } = project.supabase.connection;
-    return `postgresql://${user}:${password}@${host}:${port}/${database}`;
-  };
+  const dbUrl = () => dbUrlOf(project.supabase.connection);
   async function pulumi(settings: Record<string, { value: string; secret?: boolean }>): Promise<void> {
     const own = Object.entries(settings).map(([key, setting]) => [
       `mobvibe:${key}`,

@@ -3,25 +3,16 @@
  * as Vitest rewrites `import()`, and then Pulumi can't serialize a provider. Settings: the variable `SETTINGS`, as JSON.
  */
 import * as pulumi from '@pulumi/pulumi';
+import { unwrap } from './unwrap.ts';
 
-/** Marks the wrapper in which a secret crosses to the engine. */
-const SECRET = '4dabf18193072939515e22adb298388d';
-
-function unwrap(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(unwrap);
-  if (typeof value !== 'object' || value === null) return value;
-  if (SECRET in value)
-    return `[secret ${JSON.stringify(unwrap((value as unknown as { value: unknown }).value))}]`;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unwrap(inner)]));
-}
-
+const shown = (secret: unknown) => `[secret ${JSON.stringify(secret)}]`;
 const settings = JSON.parse(process.env.SETTINGS!) as Record<string, string>;
 await pulumi.runtime.setMocks(
   {
     call: () => ({}),
     newResource({ type, name, inputs }) {
       const { __provider, ...rest } = inputs;
-      const made = { type: type.replace(/^pulumi-nodejs:dynamic\//, ''), name, inputs: unwrap(rest) };
+      const made = { type: type.replace(/^pulumi-nodejs:dynamic\//, ''), name, inputs: unwrap(rest, shown) };
       process.stdout.write(`${JSON.stringify(made)}\n`);
       const outputs = {
         token: `FlyV1 token-of-${name}`,

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type LocalFly, startLocalFly } from '../../local/fly/server.ts';
 import { createSimulatedEngine } from '../../local/fly/simulated/engine.ts';
 import { immediateTimings } from '../../local/fly/timings.ts';
+import { dbUrlOf } from '../../local/supabase/keys.ts';
 import { type LocalSupabase, startLocalSupabase } from '../../local/supabase/server.ts';
 import type { Platforms, PlatformsOptions } from '../containers/platforms.ts';
 import { type Recorder, startRecorder } from './recorder.ts';
@@ -181,7 +182,7 @@ export async function startWorld({
       const setSecret = (key: string, input: string) =>
         must(['config', 'set', key, '--secret', ...at], { input });
       await setSecret('supabaseServiceRoleKey', supabase.secretKey);
-      await setSecret('supabaseDbUrl', databaseUrl(supabase));
+      await setSecret('supabaseDbUrl', dbUrlOf(supabase.connection));
       return {
         up: (...args) => pulumi(['up', '--yes', '--skip-preview', ...at, ...args]),
         run: (command, ...args) => pulumi([command, ...at, ...args]),
@@ -200,11 +201,6 @@ export async function startWorld({
       await rm(home, { recursive: true, force: true });
     },
   };
-}
-
-export function databaseUrl({ connection }: Pick<LocalSupabase, 'connection'>): string {
-  const { user, password, host, port, database } = connection;
-  return `postgresql://${user}:${password}@${host}:${port}/${database}`;
 }
 
 async function openSimulated({ home, token, bare }: PlatformsOptions): ReturnType<Open> {

@@ -4,8 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { dbUrlOf } from '../../local/supabase/keys.ts';
 import { type LocalSupabase, startLocalSupabase } from '../../local/supabase/server.ts';
-import { CONTROLLER_IMAGE, databaseUrl, type PulumiRun, SANDBOX_IMAGE, type World } from './engine.ts';
+import { CONTROLLER_IMAGE, type PulumiRun, SANDBOX_IMAGE, type World } from './engine.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TIMEOUT_MS = 240_000;
@@ -55,7 +56,7 @@ export async function previewsOf(world: World): Promise<Previews> {
           PATH: `${bin}:${world.env.PATH}`,
           SUPABASE_URL: supabase.url,
           SUPABASE_SERVICE_ROLE_KEY: supabase.secretKey,
-          SUPABASE_DB_URL: databaseUrl(supabase),
+          SUPABASE_DB_URL: dbUrlOf(supabase.connection),
           ...env,
         },
         stdio: ['ignore', 'pipe', 'pipe'],
