@@ -242,8 +242,8 @@ export const KNOBS = {
   agentOrphanTimeoutMs: {
     variable: 'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',
     parse: integer(1_000, 604_800_000),
-    default: 1_800_000,
-    why: 'A machine that reaches no controller for so long ends itself',
+    default: 86_400_000,
+    why: 'A machine that reaches no controller for so long ends itself, with what it could not save: as long as an outage may last',
   },
 } as const satisfies Record<string, Knob>;
 

@@ -34,6 +34,9 @@
 
 export const LANE_HEADER = 'x-mobvibe-lane';
 export const LANES_HEADER = 'x-mobvibe-lanes';
+/** When an agent dials: a random name of its process, and why init had to start it anew in its machine, where it did. */
+export const BOOT_HEADER = 'x-mobvibe-boot';
+export const RESTARTED_HEADER = 'x-mobvibe-restarted';
 /** A shorter body is done before a lane is dialed. */
 export const LANE_FROM_BYTES = 1024 * 1024;
 
@@ -45,6 +48,8 @@ export interface AgentEnv {
   MOBVIBE_AGENT_TOKEN: string;
   /** `s-<session>-<incarnation>`. */
   MOBVIBE_SANDBOX: string;
+  /** Fencing token of the sandbox, a decimal number. Absent: 0. */
+  MOBVIBE_FENCE?: string;
   /** How user code is run: `1000:1000` (uid:gid, the agent is root) or `nested` (user namespace made by the agent). */
   MOBVIBE_AGENT_USER?: string;
   /** Proxy for uploads to and downloads from storage: `unix:/socket` or `http://host:port` (CONNECT). Absent: direct. */
@@ -86,7 +91,8 @@ export interface ExecSpec {
 
 export type ExecResult =
   | { kind: 'exited'; code: number }
-  | { kind: 'signaled'; signal: string }
+  /** `by`: the signal came from the stop of the session. */
+  | { kind: 'signaled'; signal: string; by?: 'stop' }
   /** The deadline of the exec passed and the agent ended it. */
   | { kind: 'timed_out'; timeout_ms: number }
   /** Only the controller says these two. */

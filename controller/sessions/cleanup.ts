@@ -4,7 +4,7 @@ import type { Config } from '../config.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
 import type { Cells } from './cells.ts';
-import { failureReason } from './failures.ts';
+import { failureReason, machineLost } from './failures.ts';
 import { hasEnded, type Machines, type MachineView } from './machines.ts';
 import { pause } from './pause.ts';
 import { type Action, type Looks, lookAgain, NO_LOOKS, plan, type View } from './plan.ts';
@@ -21,6 +21,8 @@ export interface CleanupDeps {
   drive(row: SandboxRow): Promise<void>;
   stop(row: SandboxRow, reason: string): Promise<unknown>;
   changed(row: SandboxRow): void;
+  /** Told of every look's sandboxes. */
+  seen(sandboxes: readonly SandboxRow[]): void;
   log: Logger;
   clock: () => number;
 }
@@ -95,6 +97,7 @@ export class Cleanup {
     this.#looks.set(app, looks);
     for (const action of plan(view, looks, now, limits)) this.#track(this.#carryOut(app, action));
     this.#deps.cells.seen(app, view.sandboxes, view.machines !== null);
+    this.#deps.seen(view.sandboxes);
     await this.#forgetIfEmpty(app, view, now);
   }
 
@@ -150,8 +153,8 @@ export class Cleanup {
   }
 
   async #declareLost(row: SandboxRow, machine: MachineView | null): Promise<void> {
-    const detail = `Machine ${row.machine_id} is ${machine?.state ?? 'gone'}; files since the last save are lost`;
-    const reason = failureReason({ code: 'machine_lost', detail });
+    const what = `Machine ${row.machine_id} ended; files since the last save are lost`;
+    const reason = failureReason(machineLost(machine, what));
     const now = await this.#deps.store.sandboxDestroying(row, reason, ACTOR);
     this.#deps.changed(now);
     void this.#deps.drive(now);

@@ -196,6 +196,22 @@ begin
   return jsonb_build_object('session', v_session, 'sandbox', v_sandbox);
 end $$;
 
+-- As before; a sandbox that is only being destroyed is not what serves its session any more.
+create or replace function public.sandbox_stop(
+  p_name text, p_fence bigint, p_reason text, p_actor text, p_lease bigint default null
+) returns jsonb
+language plpgsql volatile security definer set search_path = '' as $$
+declare
+  v_sandbox public.sandboxes;
+begin
+  perform mobvibe.check_lease(p_name, p_lease);
+  v_sandbox := mobvibe.lock_sandbox(p_name, p_fence);
+  if v_sandbox.state in ('destroying', 'gone') then
+    return null;
+  end if;
+  return public.session_stop(v_sandbox.session_id, p_reason, p_actor);
+end $$;
+
 -- The agent is about to be sealed: from here on the stop can't be cancelled.
 create function public.sandbox_sealing(
   p_name text, p_fence bigint, p_actor text, p_lease bigint default null
