@@ -23,7 +23,7 @@ export const ERRORS = {
   session_not_found: [404, 'mistake', 'There is no session with this id'],
   session_conflict: [409, 'mistake', 'A session with this id exists with other settings'],
   session_not_open: [409, 'mistake', 'The session has no sandbox now; open it first'],
-  session_stopping: [409, 'mistake', 'The session is being stopped; open it again afterwards'],
+  session_stopping: [409, 'fault', 'The session is being stopped; it can be opened again afterwards'],
   session_start_failed: [503, 'fault', 'The sandbox of the session could not be started'],
   session_start_timeout: [
     504,
@@ -47,6 +47,14 @@ export const ERRORS = {
   save_failed: [503, 'fault', 'The files could not be saved; the last saved version stands'],
   save_conflict: [409, 'fault', 'Another save was committed first; this one changed nothing'],
   restore_failed: [503, 'fault', 'The saved files could not be restored'],
+  version_not_found: [404, 'mistake', 'The session has no such version'],
+  version_damaged: [409, 'mistake', 'The version can not be restored; open another one'],
+  storage_full: [503, 'fault', 'The file storage takes no more: a quota or a limit of size is reached'],
+  storage_refused: [
+    503,
+    'fault',
+    'The file storage refuses the request: a key, a policy or the bucket is wrong',
+  ],
   // Jobs
   job_not_found: [404, 'mistake', 'There is no job with this id'],
   job_conflict: [409, 'mistake', 'A job with this id exists with other contents'],
@@ -73,6 +81,8 @@ export const ERRORS = {
     'The database broke off during a change, which may or may not have been made',
   ],
   storage_unavailable: [503, 'fault', 'The file storage did not answer as it should'],
+  too_many_processes: [503, 'fault', 'The sandbox has reached its limit of processes'],
+  out_of_memory: [503, 'fault', 'The memory of the sandbox is used up'],
   shutting_down: [503, 'fault', 'This controller is shutting down'],
   internal: [500, 'unknown', 'The controller failed in a way it does not know'],
 } as const satisfies Record<string, readonly [status: number, kind: ErrorKind, title: string]>;
