@@ -82,7 +82,7 @@ export async function startController(config: Config, options: ControllerOptions
   const manager = new SandboxManager({ ...common, lifecycle });
   const jobs = new JobProcessor({ ...common, lifecycle });
   const saves = new PeriodicSave({ ...common, changes: lifecycle });
-  metrics.watch(lifecycle, hub, cells);
+  metrics.watch(lifecycle, hub, cells, { counts: () => lifecycle.counts });
   metrics.watchSaves(files.ledger, config.saveIntervalMs, clock);
   const egress = egressProbeUrl(config);
   const api = await buildApi({

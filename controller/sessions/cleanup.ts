@@ -29,7 +29,15 @@ export interface CleanupDeps {
 
 /** After an agent was lost its machine is looked at so often, `lookApartMs` apart; the regular clean-up goes on from there. */
 const SUSPICIOUS_LOOKS = 5;
+/** A destroy takes seconds. */
+const DESTROY_OVERDUE_MS = 60_000;
 const ACTOR = 'lifecycle';
+
+export interface SandboxCounts {
+  /** Being destroyed for longer than that takes. */
+  destroying: number;
+  unresponsive: number;
+}
 
 /** Looks at all rows and machines of each cell now and then, and does what `plan` says. A cell that does not answer holds up no other. */
 export class Cleanup {
@@ -38,6 +46,7 @@ export class Cleanup {
   readonly #suspected = new Set<string>();
   /** By cell. */
   readonly #looks = new Map<string, Looks>();
+  readonly #seen = new Map<string, readonly SandboxRow[]>();
   readonly #looking = new Set<string>();
   /** Since when (Unix ms) a closed cell was seen empty. */
   readonly #empty = new Map<string, number>();
@@ -46,6 +55,20 @@ export class Cleanup {
 
   constructor(deps: CleanupDeps) {
     this.#deps = deps;
+  }
+
+  /** As of the last look at each cell: what somebody on call should know of. */
+  get counts(): SandboxCounts {
+    const rows = this.#deps.cells.apps.flatMap((app) => this.#seen.get(app) ?? []);
+    const overdue = this.#deps.clock() - DESTROY_OVERDUE_MS;
+    return {
+      destroying: rows.filter(
+        ({ state, updated_at }) => state === 'destroying' && Date.parse(updated_at) < overdue,
+      ).length,
+      unresponsive: rows.filter(
+        ({ state, unresponsive_since }) => state === 'ready' && unresponsive_since !== null,
+      ).length,
+    };
   }
 
   /** First look at once: it takes up whatever an earlier controller left unfinished. */
@@ -98,6 +121,7 @@ export class Cleanup {
     for (const action of plan(view, looks, now, limits)) this.#track(this.#carryOut(app, action));
     this.#deps.cells.seen(app, view.sandboxes, view.machines !== null);
     this.#deps.seen(view.sandboxes);
+    this.#seen.set(app, view.sandboxes);
     await this.#forgetIfEmpty(app, view, now);
   }
 

@@ -9,7 +9,7 @@ import type { WorkspaceFiles } from '../files/workspace.ts';
 import type { Opened, StopOptions, Store } from '../store/index.ts';
 import type { SandboxRow, SessionRow, SessionSettings } from '../store/rows.ts';
 import type { Cells } from './cells.ts';
-import { Cleanup } from './cleanup.ts';
+import { Cleanup, type SandboxCounts } from './cleanup.ts';
 import { type ExecProgress, runExec } from './exec.ts';
 import { type ExecOutcome, OutputCollector } from './exec-output.ts';
 import { parseFailure, toCodedError } from './failures.ts';
@@ -237,6 +237,11 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     });
     this.#workers.set(name, { worker, signal, done });
     return done;
+  }
+
+  /** Of this controller's cells, as of the last look at them. */
+  get counts(): SandboxCounts {
+    return this.#cleanup.counts;
   }
 
   /** Compares rows and machines now and then, every `cleanupIntervalMs`. */
