@@ -40,6 +40,7 @@ export interface Controller {
   manager: SandboxManager;
   lifecycle: SandboxLifecycle;
   cells: Cells;
+  files: WorkspaceFiles;
   jobs: JobProcessor;
   hub: AgentHub;
   store: Store;
@@ -129,6 +130,7 @@ export async function startController(config: Config, options: ControllerOptions
     manager,
     lifecycle,
     cells,
+    files,
     jobs,
     hub,
     store,

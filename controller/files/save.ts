@@ -58,11 +58,14 @@ export async function saveOnce(
   const session = await parts.store.getSession(sandbox.session_id);
   const head = await manifestOf(parts.store, sandbox.session_id, session.head);
   const call = { signal, silenceMs: parts.silenceMs };
+  // Of a damaged version, what is the same is uploaded again as well.
+  const isSound =
+    head !== null && !objectsOf(head.session_id, head, head.packs).some(({ key }) => parts.suspects.has(key));
   for (;;) {
     const object_bytes = await parts.objectSize.current();
     const request: PackRequest = {
       base: session.head,
-      ...(head && { base_sha256: head.sha256 }),
+      ...(isSound && { base_sha256: head.sha256 }),
       object_bytes,
       pause_ms: pauseMs,
     };
