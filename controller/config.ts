@@ -125,6 +125,12 @@ export const KNOBS = {
     optional: true,
     why: 'The way from a machine to storage; handed to machines as it stands',
   },
+  egressProbeUrl: {
+    variable: 'MOBVIBE_EGRESS_PROBE_URL',
+    parse: url('unix:', 'http:'),
+    optional: true,
+    why: 'Where this controller itself reaches the egress proxy, to tell whether it answers; by default MOBVIBE_EGRESS_PROXY_URL when that is http:',
+  },
   stack: {
     variable: 'MOBVIBE_STACK',
     parse: matching(/^[a-z0-9][a-z0-9-]{0,30}$/, 'up to 31 of a-z, 0-9 and -'),

@@ -8,6 +8,7 @@ import { createFlyClient } from '../fly/index.ts';
 import { AgentHub, type LiveSandbox } from './agents/hub.ts';
 import { buildApi } from './api/index.ts';
 import type { Config } from './config.ts';
+import { egressProbeUrl, probeEgress } from './egress/probe.ts';
 import { PeriodicSave } from './files/periodic.ts';
 import { workspaceStorage } from './files/storage.ts';
 import { WorkspaceFiles } from './files/workspace.ts';
@@ -39,6 +40,7 @@ export interface Controller {
   manager: SandboxManager;
   lifecycle: SandboxLifecycle;
   cells: Cells;
+  files: WorkspaceFiles;
   jobs: JobProcessor;
   hub: AgentHub;
   store: Store;
@@ -67,7 +69,11 @@ export async function startController(config: Config, options: ControllerOptions
   const machines = createMachines(fly, config);
   const hub = new AgentHub({ secret: config.agentSecret, liveSandbox: liveSandbox(store, cells), log });
   cells.on('moved', (app) => hub.dropCell(app));
-  const files = new WorkspaceFiles({ store, storage: workspaceStorage(database), hub });
+  const storage = workspaceStorage(database, {
+    url: config.supabaseUrl,
+    timeoutMs: config.databaseTimeoutMs,
+  });
+  const files = new WorkspaceFiles({ store, storage, hub, config, log, clock, onSave: metrics.saved });
   const common = { store, cells, hub, files, config, log, clock, random };
   const lifecycle = new SandboxLifecycle({
     ...common,
@@ -76,8 +82,10 @@ export async function startController(config: Config, options: ControllerOptions
   });
   const manager = new SandboxManager({ ...common, lifecycle });
   const jobs = new JobProcessor({ ...common, lifecycle });
-  const saves = new PeriodicSave(common);
-  metrics.watch(lifecycle, hub, cells);
+  const saves = new PeriodicSave({ ...common, changes: lifecycle });
+  metrics.watch(lifecycle, hub, cells, { counts: () => lifecycle.counts });
+  metrics.watchSaves(files.ledger, config.saveIntervalMs, clock);
+  const egress = egressProbeUrl(config);
   const api = await buildApi({
     manager,
     elsewhere: (session, starts) => whereabouts({ store, cells, open: lifecycle.open }, session, starts),
@@ -85,7 +93,12 @@ export async function startController(config: Config, options: ControllerOptions
     files,
     jobs,
     store,
-    probes: { database: () => store.ping(), fly: () => machines.ping() },
+    probes: {
+      database: () => store.ping(),
+      fly: () => machines.ping(),
+      storage: () => storage.ping(),
+      ...(egress !== undefined && { egress: (signal) => probeEgress(egress, signal) }),
+    },
     log,
     metrics: metrics.registry,
     execTimeoutMs: config.execTimeoutMs,
@@ -117,6 +130,7 @@ export async function startController(config: Config, options: ControllerOptions
     manager,
     lifecycle,
     cells,
+    files,
     jobs,
     hub,
     store,

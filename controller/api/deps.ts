@@ -24,8 +24,8 @@ export interface ApiDeps {
   files: { save(sandbox: SandboxRow): Promise<SaveOutcome> };
   jobs: { poke(): void };
   store: ApiStore;
-  /** Each resolves when the other side answers and rejects when it does not. */
-  probes: { database(): Promise<unknown>; fly(): Promise<unknown> };
+  /** Each resolves when the other side answers and rejects when it does not, or when the signal says that it took too long. */
+  probes: Probes;
   log: Logger;
   metrics: Registry;
   /** Deadline of an exec whose caller named none, milliseconds. */
@@ -33,6 +33,18 @@ export interface ApiDeps {
   /** Unix milliseconds. */
   clock: () => number;
 }
+
+export interface Probes {
+  /** Nothing works without it. */
+  database: Probe;
+  /** What is there goes on, and much of it works, without these. */
+  fly: Probe;
+  storage: Probe;
+  /** Absent where there is no egress proxy, or this controller can't reach it. */
+  egress?: Probe;
+}
+
+export type Probe = (signal: AbortSignal) => Promise<unknown>;
 
 export interface CallOptions {
   /** For the event log, e.g. `api:<key id>`. */

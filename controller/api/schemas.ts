@@ -319,5 +319,8 @@ export type JobLogEvent = Static<typeof JobLogEvent>;
 export const Health = Type.Object({ status: Type.Literal('ok') });
 export const Readiness = Type.Object({
   ready: Type.Boolean(),
+  degraded: Type.Array(oneOf(['fly', 'storage', 'egress']), {
+    description: 'What does not answer although the controller works without it, as far as it can',
+  }),
   checks: Type.Record(Type.String(), oneOf(['ok', 'failed'])),
 });

@@ -80,7 +80,7 @@ export class FakeController {
   readonly logLines: string[] = [];
   readonly actors: string[] = [];
   keyChecks = 0;
-  healthy = { database: true, fly: true };
+  healthy = { database: true, fly: true, storage: true, egress: true };
   /** Makes `link` fail as if the agent could not be reached. */
   unreachable = false;
   /** What a creation waits for. */
@@ -147,6 +147,8 @@ export class FakeController {
       probes: {
         database: async () => this.probe('database'),
         fly: async () => this.probe('fly'),
+        storage: async () => this.probe('storage'),
+        egress: async () => this.probe('egress'),
       },
       log,
       metrics: new Registry(),
@@ -220,7 +222,7 @@ export class FakeController {
     for (const id of this.sessions.keys()) await this.stop(id);
   }
 
-  private probe(name: 'database' | 'fly'): void {
+  private probe(name: keyof FakeController['healthy']): void {
     if (!this.healthy[name]) throw new Error('down');
   }
 }
