@@ -90,6 +90,8 @@ interface LifecycleEvents {
   change: [row: SandboxRow];
 }
 
+/** A start that fails is waited for until its machine is cleared away, too. */
+const UNDER_WAY: ReadonlySet<string> = new Set(['starting', 'stopping']);
 /** Another controller's transitions are not heard. */
 const LOOK_ELSEWHERE_MS = 500;
 const DEFAULT_OUTPUT_BYTES = 10 * 1024 * 1024;
@@ -159,7 +161,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       void this.drive(opened.sandbox, row, session.settings);
       if (ms > 0) {
         const left = until - this.#deps.clock();
-        session = await this.#until(session, left, ({ status }) => status !== 'starting');
+        session = await this.#until(session, left, ({ status }) => !UNDER_WAY.has(status));
         await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
       }
     }
