@@ -107,13 +107,20 @@ async function upload(
   const missing = objects.filter(({ key, bytes }, at) => present[at] !== bytes || suspects.has(key));
   if (missing.length === 0) return 0;
   call.signal?.throwIfAborted();
-  const urls = await asking.each(sandbox.name, missing, ({ key }) => storage.signUpload(key));
-  const request: UploadRequest = {
-    pack_id: pack.pack_id,
-    urls: Object.fromEntries(missing.map(({ sha256 }, at) => [sha256, urls[at]!])),
+  const send = async (wanted: readonly StoredObject[]) => {
+    const urls = await asking.each(sandbox.name, wanted, ({ key }) => storage.signUpload(key));
+    const request: UploadRequest = {
+      pack_id: pack.pack_id,
+      urls: Object.fromEntries(wanted.map(({ sha256 }, at) => [sha256, urls[at]!])),
+    };
+    await longAnswer<UploadResult>(link, '/workspace/upload', request, call);
   };
   try {
-    await longAnswer<UploadResult>(link, '/workspace/upload', request, call);
+    await send(missing).catch((error: unknown) => {
+      // An agent that does not know that storage has the others, and insists on sending all.
+      if (error instanceof AgentFailure && error.field === 'urls') return send(objects);
+      throw error;
+    });
   } catch (error) {
     if (!(error instanceof AgentFailure)) throw error;
     const refused = missing.find(({ sha256 }) => sha256 === error.object);

@@ -181,9 +181,16 @@ describe('saves by themselves', () => {
   });
 
   it('are broken off by a stop, which makes its own', async () => {
-    const { controller, inside } = await open('stopped', EVERY);
+    const app = await world.app();
     const held = Promise.withResolvers<void>();
-    inside.gates.set('/workspace/upload', held.promise);
+    world.onBoot = (_name, inside) => inside.gates.set('/workspace/upload', held.promise);
+    // Saves once, at once; the next look at what is open is half an hour away.
+    const controller = await world.controller(app, {
+      env: { MOBVIBE_SAVE_INTERVAL_MS: '3600000' },
+      random: () => 0,
+    });
+    await controller.manager.createSandbox({ sessionId: 'stopped' });
+    const { inside } = world.running('s-stopped-1');
     await world.until(() => inside.requests.includes('POST /workspace/upload'));
     const stopped = controller.manager.destroySandbox('stopped');
     // The second pack is the stop's: it does not wait for an upload that was begun before.
