@@ -4,9 +4,6 @@ import { Beneath } from './files/beneath.ts';
 import { fileRoutes } from './files/routes.ts';
 import { Health } from './health.ts';
 import { Router } from './http/router.ts';
-import { Gate } from './seal/gate.ts';
-import { sealRoutes } from './seal/routes.ts';
-import { Seal } from './seal/seal.ts';
 import type { Settings } from './settings.ts';
 import { laneOpener } from './tunnel/lane.ts';
 import { openUserSide } from './user/open.ts';
@@ -24,10 +21,7 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
   const now = Date.now;
   const user = await openUserSide(settings, machineEnv);
   const tree = new Beneath(settings.workspaceDir);
-  const gate = new Gate();
-  const execs = new ExecTable({ user, stateDir: settings.stateDir, now, gate });
-  const processes = user.processes(execs);
-  const seal = new Seal({ gate, processes, execs, fence: settings.fence });
+  const execs = new ExecTable({ user, stateDir: settings.stateDir, now });
   const workspace = new Workspace({
     tree,
     stateDir: settings.stateDir,
@@ -48,8 +42,7 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
   });
   const router = new Router(laneOpener(settings.dialUrl, settings.token));
   router.on('GET', '/health', async (call) => call.reply(200, await health.check()));
-  sealRoutes(router, seal);
-  execRoutes(router, execs, gate);
+  execRoutes(router, execs);
   fileRoutes(router, tree, user.owner);
   workspaceRoutes(router, workspace);
   return {

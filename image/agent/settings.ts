@@ -1,15 +1,13 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** What the launcher tells the agent; see `AgentEnv` in controller/agents/wire.ts for the first seven. */
+/** What the launcher tells the agent; see `AgentEnv` in controller/agents/wire.ts for the first six. */
 export interface Settings {
   dialUrl: string;
   token: string;
   sandbox: string;
   /** `1000:1000`, `nested` or absent: run user code as oneself. */
   user: string | undefined;
-  /** Fencing token of the sandbox. */
-  fence: number;
   egressProxyUrl: string | undefined;
   orphanTimeoutMs: number;
   /** `MOBVIBE_WORKSPACE_DIR`, default `/workspace`. */
@@ -52,17 +50,10 @@ export function takeSettings(env: NodeJS.ProcessEnv): Settings {
     token: required('MOBVIBE_AGENT_TOKEN'),
     sandbox: required('MOBVIBE_SANDBOX'),
     user: taken.MOBVIBE_AGENT_USER,
-    fence: fenceOf(taken.MOBVIBE_FENCE),
     egressProxyUrl: taken.MOBVIBE_EGRESS_PROXY_URL,
     orphanTimeoutMs: milliseconds('MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS', 1_800_000),
     workspaceDir: taken.MOBVIBE_WORKSPACE_DIR ?? '/workspace',
     stateDir: taken.MOBVIBE_AGENT_STATE_DIR ?? join(tmpdir(), 'mobvibe-agent'),
     homeDir: taken.MOBVIBE_USER_HOME_DIR ?? '/home/user',
   };
-}
-
-function fenceOf(text = '0'): number {
-  if (!/^\d{1,15}$/.test(text))
-    throw new SettingsError(`MOBVIBE_FENCE must be a whole number, it is "${text}"`);
-  return Number(text);
 }

@@ -4,7 +4,6 @@ import { Fault } from '../fault.ts';
 import type { Spawned, UserSide } from '../user/side.ts';
 import type { SpoolBudget } from './budget.ts';
 import { Group } from './group.ts';
-import { MARK } from './mark.ts';
 import { countOomKills } from './oom.ts';
 import { Output } from './output.ts';
 import type { Command } from './spec.ts';
@@ -15,6 +14,8 @@ import { Stdin } from './stdin.ts';
 const LINGER_IDLE_MS = 250;
 const LINGER_MOST_MS = 5_000;
 const KILL_AFTER_MS = 5_000;
+/** In the environment of what an exec starts: it tells its processes from those of others, also where they have become orphans. */
+const MARK = 'SANDBOX_EXEC_ID';
 
 export interface ExecParts {
   user: UserSide;
@@ -43,7 +44,6 @@ export class Exec {
   readonly #oomKillsBefore = countOomKills();
   #deadline: NodeJS.Timeout;
   #timedOut = false;
-  #stopping = false;
   #groupEnded: Promise<void> | undefined;
   #waiting: (() => void)[] = [];
   #markEnded: () => void = () => {};
@@ -90,11 +90,6 @@ export class Exec {
       stdout_bytes: this.stdout.end,
       stderr_bytes: this.stderr.end,
     };
-  }
-
-  /** From here on a signal that ends it comes from the stop of the session. */
-  stopping(): void {
-    this.#stopping = true;
   }
 
   /** To the whole group. SIGKILL also reaches those that left it. */
@@ -153,8 +148,7 @@ export class Exec {
 
   #result(code: number | null, signal: NodeJS.Signals | null): ExecResult {
     if (this.#timedOut) return { kind: 'timed_out', timeout_ms: this.command.timeoutMs };
-    if (signal === null) return { kind: 'exited', code: code ?? 0 };
-    return { kind: 'signaled', signal, ...(this.#stopping && { by: 'stop' as const }) };
+    return signal === null ? { kind: 'exited', code: code ?? 0 } : { kind: 'signaled', signal };
   }
 
   /** Waits for the pipes to close, but not for a process in the background that holds them open. */

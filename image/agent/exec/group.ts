@@ -1,16 +1,25 @@
-import { environmentOf, type Relation, relations } from '../user/proc.ts';
+import { readdirSync, readFileSync } from 'node:fs';
 
 const LOOK_EVERY_MS = 50;
+
+interface Relation {
+  pid: number;
+  parent: number;
+  group: number;
+  session: number;
+  /** In clock ticks since boot: with the pid it names a process for good. */
+  born: string;
+}
 
 /** The processes of one exec: a process group, and those who left it. */
 export class Group {
   readonly #leader: number;
-  readonly #mark: string;
+  readonly #mark: Buffer;
 
   /** `mark`: `NAME=value` that is in the environment of its processes and of no others. */
   constructor(leader: number, mark: string) {
     this.#leader = leader;
-    this.#mark = `\0${mark}\0`;
+    this.#mark = Buffer.from(`\0${mark}\0`);
   }
 
   /** To every process of the group; false when there is none. */
@@ -73,7 +82,7 @@ export class Group {
       if (alive.get(each.pid)?.born === each.born) family.set(each.pid, each);
     }
     for (const each of all) {
-      if (`\0${environmentOf(each.pid)}`.includes(this.#mark)) family.set(each.pid, each);
+      if (isMarked(each.pid, this.#mark)) family.set(each.pid, each);
     }
     const sessions = new Set([this.#leader, ...[...known, ...family.values()].map(({ session }) => session)]);
     for (let before = -1; before !== family.size; ) {
@@ -88,4 +97,36 @@ export class Group {
     }
     return [...family.values()];
   }
+}
+
+function isMarked(pid: number, mark: Buffer): boolean {
+  try {
+    return Buffer.concat([Buffer.of(0), readFileSync(`/proc/${pid}/environ`)]).includes(mark);
+  } catch {
+    return false; // It has ended, or is not the agent's to look at.
+  }
+}
+
+function relations(): Relation[] {
+  const found: Relation[] = [];
+  for (const name of readdirSync('/proc')) {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) continue;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
+      // After the name, which may itself hold spaces and brackets: state, ppid, pgrp, session, … starttime (man proc_pid_stat).
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (fields[0] === 'Z') continue;
+      found.push({
+        pid,
+        parent: Number(fields[1]),
+        group: Number(fields[2]),
+        session: Number(fields[3]),
+        born: fields[19]!,
+      });
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return found;
 }

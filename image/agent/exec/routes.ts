@@ -2,12 +2,11 @@ import { constants } from 'node:os';
 import { Fault } from '../fault.ts';
 import { Lines } from '../http/lines.ts';
 import type { Router } from '../http/router.ts';
-import type { Gate } from '../seal/gate.ts';
 import { follow } from './follow.ts';
 import { parseExecSpec } from './spec.ts';
 import type { ExecTable } from './table.ts';
 
-export function execRoutes(router: Router, execs: ExecTable, gate: Gate): void {
+export function execRoutes(router: Router, execs: ExecTable): void {
   router
     .on('PUT', '/execs/:id', async (call) => {
       const { exec, created } = await execs.start(call.id, parseExecSpec(await call.json()));
@@ -23,8 +22,7 @@ export function execRoutes(router: Router, execs: ExecTable, gate: Gate): void {
     .on('POST', '/execs/:id/stdin', async (call) => {
       const exec = await execs.get(call.id);
       if (exec.end !== undefined) throw new Fault('exec_ended', `Exec ${call.id} has ended`);
-      const offset = call.count('offset') ?? 0;
-      const received = await exec.stdin.write(call.body(), offset, call.flag('eof'), gate.signal);
+      const received = await exec.stdin.write(call.body(), call.count('offset') ?? 0, call.flag('eof'));
       call.reply(200, { received });
     })
     .on('POST', '/execs/:id/signal', async (call) => {

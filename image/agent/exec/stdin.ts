@@ -19,12 +19,9 @@ export class Stdin {
     });
   }
 
-  /**
-   * Takes bytes that begin at `offset`; `eof` closes the input after them. Answers how many came until now. Throws `session_stopping` once the
-   * sandbox is sealed: a process that is being ended reads nothing more.
-   */
-  write(body: AsyncIterable<Buffer>, offset: number, eof: boolean, sealed: AbortSignal): Promise<number> {
-    const turn = this.#turn.then(() => this.#take(body, offset, eof, sealed));
+  /** Takes bytes that begin at `offset`; `eof` closes the input after them. Answers how many came until now. */
+  write(body: AsyncIterable<Buffer>, offset: number, eof: boolean): Promise<number> {
+    const turn = this.#turn.then(() => this.#take(body, offset, eof));
     this.#turn = turn.catch(() => {});
     return turn;
   }
@@ -33,13 +30,7 @@ export class Stdin {
     this.#pipe?.destroy();
   }
 
-  async #take(
-    body: AsyncIterable<Buffer>,
-    offset: number,
-    eof: boolean,
-    sealed: AbortSignal,
-  ): Promise<number> {
-    sealed.throwIfAborted();
+  async #take(body: AsyncIterable<Buffer>, offset: number, eof: boolean): Promise<number> {
     const pipe = this.#pipe;
     if (pipe === null) {
       throw new Fault('invalid_request', 'The exec was started without stdin', { field: 'stdin' });
@@ -50,12 +41,10 @@ export class Stdin {
       const fresh = chunk.subarray(Math.max(0, this.#received - at));
       at += chunk.length;
       if (fresh.length === 0) continue;
-      sealed.throwIfAborted();
       if (this.#ended) throw this.#conflict(this.#received);
       this.#received += fresh.length;
       // The process may never read, but it ends by its deadline, and then its pipe closes.
       if (!this.#deaf && !pipe.write(fresh)) await drained(pipe);
-      sealed.throwIfAborted();
     }
     if (eof && at < this.#received) throw this.#conflict(at);
     if (eof && !this.#ended) {

@@ -2,8 +2,6 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecInfo } from '../../../controller/agents/wire.ts';
 import { Fault } from '../fault.ts';
-import type { Gate } from '../seal/gate.ts';
-import { type Relation, relationOf } from '../user/proc.ts';
 import type { UserSide } from '../user/side.ts';
 import { type SpoolBudget, spoolBudget } from './budget.ts';
 import { Exec } from './exec.ts';
@@ -23,19 +21,11 @@ export class ExecTable {
   readonly #budget: SpoolBudget;
   readonly #now: () => number;
   readonly #mostEnded: number;
-  readonly #gate: Gate;
   #closed = false;
 
   /** `mostEnded`: of so many the output is kept after they have ended. Default 1000. */
-  constructor(options: {
-    user: UserSide;
-    stateDir: string;
-    now: () => number;
-    gate: Gate;
-    mostEnded?: number;
-  }) {
+  constructor(options: { user: UserSide; stateDir: string; now: () => number; mostEnded?: number }) {
     this.#user = options.user;
-    this.#gate = options.gate;
     this.#spoolDir = join(options.stateDir, 'spool');
     this.#now = options.now;
     this.#mostEnded = options.mostEnded ?? MOST_ENDED;
@@ -63,14 +53,12 @@ export class ExecTable {
       return { exec, created: false };
     }
     if (this.#forgotten.has(id)) throw forgotten(id);
-    const starting = this.#gate.admit(() =>
-      Exec.start(id, command, {
-        user: this.#user,
-        budget: this.#budget,
-        spoolDir: this.#spoolDir,
-        now: this.#now,
-      }),
-    );
+    const starting = Exec.start(id, command, {
+      user: this.#user,
+      budget: this.#budget,
+      spoolDir: this.#spoolDir,
+      now: this.#now,
+    });
     this.#execs.set(id, starting);
     try {
       const exec = await starting;
@@ -92,28 +80,7 @@ export class ExecTable {
   }
 
   list(): ExecInfo[] {
-    return this.#started().map((exec) => exec.info());
-  }
-
-  /** The ids of all that was started and is still known. */
-  get ids(): ReadonlySet<string> {
-    return new Set(this.#started().map(({ id }) => id));
-  }
-
-  /** The processes that the agent itself has started and that run. */
-  leaders(): Relation[] {
-    const running = this.#started().filter(({ end }) => end === undefined);
-    return running.flatMap(({ pid }) => relationOf(pid) ?? []);
-  }
-
-  /** The session is being stopped: what ends by a signal from here on is ended by that. */
-  stopping(): void {
-    for (const exec of this.#started()) exec.stopping();
-  }
-
-  /** Settles when all that was started has ended. */
-  async settled(): Promise<void> {
-    await Promise.all(this.#started().map(({ ended }) => ended));
+    return [...this.#execs.values()].filter((exec) => exec instanceof Exec).map((exec) => exec.info());
   }
 
   /** Ends everything: SIGTERM, and SIGKILL after `graceMs`. */
@@ -129,10 +96,6 @@ export class ExecTable {
       }),
     );
     rmSync(this.#spoolDir, { recursive: true, force: true });
-  }
-
-  #started(): Exec[] {
-    return [...this.#execs.values()].filter((exec) => exec instanceof Exec);
   }
 
   #retire(exec: Exec): void {

@@ -1,115 +1,66 @@
 import { Fault } from '../fault.ts';
 
-/** What an admitted change is given: to be called right before something is changed. Throws once the gate is closed. */
+/** Called right before a change is made: throws once the sandbox is sealed. */
 export interface Still {
   (): void;
-  /** Aborted, with the fault as its reason, when the gate closes. */
+  /** Aborted by the seal, for whoever waits for something in between. */
   readonly signal: AbortSignal;
-  /**
-   * Runs a part that changes nothing which is saved, such as the wait for a body. A hold does not wait for it; after it, this waits
-   * until no hold is there, and throws once the gate is closed.
-   */
-  aside<T>(part: () => Promise<T>): Promise<T>;
 }
 
-/** Through it goes whatever changes files or starts processes, so that all of it can be held for a moment, or ended for good. */
+/** Every change of the sandbox passes here. Once it is closed no more are let in. */
 export class Gate {
-  readonly #closing = new AbortController();
-  readonly #holdPatienceMs: number;
-  #inside = 0;
-  #aside = 0;
-  #held = false;
-  #changed: (() => void)[] = [];
-  /** Of holds, one after the other. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #sealed = new AbortController();
+  readonly #still: Still;
+  readonly #admitted = new Set<Promise<unknown>>();
+  #held: Promise<unknown> | undefined;
 
-  /** `holdPatienceMs`: a hold waits so long for what was admitted before it; meanwhile others wait for the hold. */
-  constructor({ holdPatienceMs = 2_000 } = {}) {
-    this.#holdPatienceMs = holdPatienceMs;
+  constructor() {
+    const { signal } = this.#sealed;
+    const check = () => {
+      if (signal.aborted) throw stopping();
+    };
+    this.#still = Object.assign(check, { signal });
   }
 
-  /** Aborted, with the fault as its reason, when the gate closes. */
-  get signal(): AbortSignal {
-    return this.#closing.signal;
-  }
-
-  get closed(): boolean {
-    return this.signal.aborted;
-  }
-
-  /** Runs a change. Throws `session_stopping` when the gate is closed; waits while it is held. */
+  /** Throws `session_stopping` once closed. While somebody holds the gate, it is waited for. */
   async admit<T>(work: (still: Still) => Promise<T> | T): Promise<T> {
-    await this.#until(() => this.closed || !this.#held);
-    this.signal.throwIfAborted();
-    this.#inside += 1;
+    this.#still();
+    while (this.#held !== undefined) await this.#held;
+    this.#still();
+    const running = (async () => work(this.#still))();
+    this.#admitted.add(running);
     try {
-      return await work(this.#still());
+      return await running;
     } finally {
-      this.#inside -= 1;
-      this.#tell();
+      this.#admitted.delete(running);
     }
   }
 
-  /** Admits nothing more, for good. Settles when all that was admitted has settled, and no hold is there. */
+  /** Lets nobody in any more and waits until what was let in has settled. */
   async close(): Promise<void> {
-    if (!this.closed) this.#closing.abort(new Fault('session_stopping', 'The session is being stopped'));
-    this.#tell();
-    await this.#until(() => this.#inside === 0 && !this.#held);
+    this.#sealed.abort(stopping());
+    await this.#settled();
   }
 
-  /** Runs work while nothing is being changed. Rejects with `GateBusy` when what was admitted before takes too long. */
-  hold<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(() => this.#hold(work));
-    this.#turn = turn.catch(() => {});
-    return turn;
-  }
-
-  async #hold<T>(work: () => Promise<T>): Promise<T> {
-    this.#held = true;
-    let patient = true;
-    const timer = setTimeout(() => {
-      patient = false;
-      this.#tell();
-    }, this.#holdPatienceMs);
+  /** Exclusive: nothing that was let in is under way while it runs, and new ones wait. */
+  async hold<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#held !== undefined) await this.#held;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#held = promise;
     try {
-      const free = () => this.#inside === this.#aside;
-      await this.#until(() => free() || !patient);
-      if (!free()) throw new GateBusy(`${this.#inside - this.#aside} changes were under way for too long`);
+      await this.#settled();
       return await work();
     } finally {
-      clearTimeout(timer);
-      this.#held = false;
-      this.#tell();
+      this.#held = undefined;
+      resolve();
     }
   }
 
-  #still(): Still {
-    const { signal } = this;
-    const aside = async <T>(part: () => Promise<T>): Promise<T> => {
-      this.#aside += 1;
-      this.#tell();
-      try {
-        const value = await part();
-        await this.#until(() => this.closed || !this.#held);
-        signal.throwIfAborted();
-        return value;
-      } finally {
-        this.#aside -= 1;
-      }
-    };
-    return Object.assign(() => signal.throwIfAborted(), { signal, aside });
-  }
-
-  async #until(holds: () => boolean): Promise<void> {
-    while (!holds()) await new Promise<void>((resolve) => this.#changed.push(resolve));
-  }
-
-  #tell(): void {
-    for (const wake of this.#changed.splice(0)) wake();
+  async #settled(): Promise<void> {
+    await Promise.allSettled([...this.#admitted]);
   }
 }
 
-/** A hold was not possible now. */
-export class GateBusy extends Error {
-  override readonly name = 'GateBusy';
+function stopping(): Fault {
+  return new Fault('session_stopping', 'The session is being stopped: nothing is changed any more');
 }

@@ -31,7 +31,6 @@ const SETUP = [
 export class Nested {
   readonly #hidden: string[];
   #side: Promise<Side> | undefined;
-  #init: number | undefined;
 
   /** `hidden`: folders of the agent that must not be seen from there. */
   constructor(hidden: string[]) {
@@ -44,20 +43,10 @@ export class Nested {
     const side = makeSide(this.#hidden);
     this.#side = side;
     const forget = () => {
-      if (this.#side !== side) return;
-      this.#side = undefined;
-      this.#init = undefined;
+      if (this.#side === side) this.#side = undefined;
     };
-    side.then(({ holder, init }) => {
-      this.#init = init;
-      holder.once('exit', forget);
-    }, forget);
+    side.then(({ holder }) => holder.once('exit', forget), forget);
     return side;
-  }
-
-  /** Process 1 of the namespaces, as the agent sees it; undefined while there are none. */
-  get init(): number | undefined {
-    return this.#init;
   }
 
   /** The command line that runs `argv` there, and its environment. Rejects with a coded fault where it couldn't be started. */

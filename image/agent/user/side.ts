@@ -4,16 +4,13 @@ import { closeSync, existsSync, mkdirSync } from 'node:fs';
 import { chown } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
-import { MARK } from '../exec/mark.ts';
 import type { Command } from '../exec/spec.ts';
-import type { ExecTable } from '../exec/table.ts';
 import { Fault } from '../fault.ts';
 import type { Settings } from '../settings.ts';
 import { userEnvironment } from './environment.ts';
 import { openFolder } from './folder.ts';
 import type { Nested } from './nested.ts';
 import { discard, Pipes } from './pipes.ts';
-import { inNamespaceOf, marked, ofUid, UserProcesses } from './processes.ts';
 
 export interface Owner {
   uid: number;
@@ -73,19 +70,6 @@ export class UserSide {
       discard(stderr);
       throw spawnFault(error as NodeJS.ErrnoException, argv[0]!);
     }
-  }
-
-  /** All that runs on it, however it was started. */
-  processes(execs: Pick<ExecTable, 'ids' | 'leaders'>): UserProcesses {
-    if (this.owner !== undefined) return new UserProcesses(ofUid(this.owner.uid));
-    const nested = this.#nested;
-    // Where they are the agent's own, only a mark tells them from it.
-    if (nested === undefined) return new UserProcesses(marked(MARK, () => execs.ids));
-    // Each exec's own process waits outside for the one inside.
-    return new UserProcesses(
-      inNamespaceOf(() => nested.init),
-      () => execs.leaders(),
-    );
   }
 
   async close(): Promise<void> {

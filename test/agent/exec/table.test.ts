@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { parseExecSpec } from '../../../image/agent/exec/spec.ts';
 import { ExecTable } from '../../../image/agent/exec/table.ts';
-import { Gate } from '../../../image/agent/seal/gate.ts';
 import type { Spawned, UserSide } from '../../../image/agent/user/side.ts';
 
 /** Runs what it is told to as this very user. */
@@ -20,7 +19,7 @@ const sameUser = {
 test('an exec that was let go of has ended: it is neither unknown nor run again', async () => {
   const stateDir = await mkdtemp(join(tmpdir(), 'exec-table-'));
   onTestFinished(() => rm(stateDir, { recursive: true, force: true }));
-  const table = new ExecTable({ user: sameUser, stateDir, now: Date.now, gate: new Gate(), mostEnded: 1 });
+  const table = new ExecTable({ user: sameUser, stateDir, now: Date.now, mostEnded: 1 });
   const command = parseExecSpec({ command: ['true'] });
   for (const id of ['first', 'second']) await (await table.start(id, command)).exec.ended;
 
