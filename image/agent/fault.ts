@@ -25,6 +25,14 @@ export const STATUS = {
   save_failed: 503,
   restore_failed: 503,
   shutting_down: 503,
+  session_stopping: 409,
+  fenced: 409,
+  version_damaged: 409,
+  storage_full: 503,
+  storage_refused: 503,
+  storage_unavailable: 503,
+  too_many_processes: 503,
+  out_of_memory: 503,
   internal: 500,
 } as const;
 
