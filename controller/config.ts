@@ -173,6 +173,36 @@ export const KNOBS = {
     default: 60_000,
     why: 'What a machine that dies suddenly may lose at most; unchanged files cost one walk',
   },
+  savePauseMs: {
+    variable: 'MOBVIBE_SAVE_PAUSE_MS',
+    parse: integer(0, 60_000),
+    default: 5_000,
+    why: 'A periodic save holds the processes of the user still for at most so long, so that what it saves existed at one moment; 0 never does',
+  },
+  stopGraceMs: {
+    variable: 'MOBVIBE_STOP_GRACE_MS',
+    parse: integer(0, 600_000),
+    default: 10_000,
+    why: 'Between SIGTERM and SIGKILL to what still runs when a session is stopped',
+  },
+  unsavedKeepMs: {
+    variable: 'MOBVIBE_UNSAVED_KEEP_MS',
+    parse: integer(60_000, 2_592_000_000),
+    default: 86_400_000,
+    why: 'A stopping sandbox whose files can not be saved is given up after this, with what is lost in an event',
+  },
+  onDamage: {
+    variable: 'MOBVIBE_ON_DAMAGE',
+    parse: oneOf('refuse', 'newest_whole'),
+    default: 'refuse',
+    why: 'What an open does whose version is damaged: say so, or take the newest version that is whole',
+  },
+  startsPerHour: {
+    variable: 'MOBVIBE_STARTS_PER_HOUR',
+    parse: integer(1, 10_000),
+    default: 120,
+    why: 'Sandboxes that one session may start within an hour: a loop of starts that fail ends here',
+  },
   startTimeoutMs: {
     variable: 'MOBVIBE_START_TIMEOUT_MS',
     parse: integer(1_000, 1_800_000),
@@ -212,8 +242,8 @@ export const KNOBS = {
   agentOrphanTimeoutMs: {
     variable: 'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',
     parse: integer(1_000, 604_800_000),
-    default: 1_800_000,
-    why: 'A machine that reaches no controller for so long ends itself',
+    default: 86_400_000,
+    why: 'A machine that reaches no controller for so long ends itself, with what it could not save: as long as an outage may last',
   },
 } as const satisfies Record<string, Knob>;
 

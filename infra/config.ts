@@ -143,7 +143,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     cpus: integer('sandboxCpus', 1, 16, 1),
     memoryMb: integer('sandboxMemoryMb', 256, 32_768, 1024, 256),
     maxAgeMinutes: integer('sandboxMaxAgeMinutes', 1, 10_080, 30),
-    orphanMinutes: integer('sandboxOrphanMinutes', 1, 10_080, 30),
+    orphanMinutes: integer('sandboxOrphanMinutes', 1, 10_080, 1_440),
   };
   const expiresAt = config.get('expiresAt');
   if (expiresAt !== undefined && Number.isNaN(Date.parse(expiresAt))) {

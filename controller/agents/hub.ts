@@ -7,10 +7,10 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { CodedError } from '../errors.ts';
 import { FORWARDED_HEADER } from '../peers.ts';
 import { forwardUpgrade } from './forward.ts';
-import { AgentLink, type PingTimes, type TakeLane } from './link.ts';
+import { AgentLink, type AgentTraits, type PingTimes, type TakeLane } from './link.ts';
 import { socketStream } from './socket-stream.ts';
 import { sandboxOfBearer } from './token.ts';
-import { LANE_HEADER, LANES_HEADER } from './wire.ts';
+import { BOOT_HEADER, LANE_HEADER, LANES_HEADER, RESTARTED_HEADER } from './wire.ts';
 
 export interface HubDeps {
   /** HMAC key of the agents' tokens. */
@@ -18,7 +18,7 @@ export interface HubDeps {
   /** A sandbox that is live now; null where it is not, or no longer. Rejects while that, or where its agent belongs, can't be told. */
   liveSandbox(sandbox: string): Promise<LiveSandbox | null>;
   log: Logger;
-  /** Default: a half-open connection is noticed within 20 s. */
+  /** Default: a half-open connection, or an agent that hangs, is noticed within 15 s. */
   ping?: PingTimes;
 }
 
@@ -35,7 +35,7 @@ interface HubEvents {
   disconnect: [link: AgentLink, reason: string];
 }
 
-const PING: PingTimes = { everyMs: 8_000, answerMs: 10_000 };
+const PING: PingTimes = { everyMs: 5_000, answerMs: 10_000 };
 /** From the upgrade to the agent's first HTTP/2 frame. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Flow control must not be what limits a tunnel whose other end is another process nearby: as much may be under way. */
@@ -156,21 +156,21 @@ export class AgentHub extends EventEmitter<HubEvents> {
     // What begins now nobody would end.
     if (this.#closing) throw new Refusal(503, 'shutting down');
     if (live === null) throw new Refusal(403, `${sandbox} is not live`);
-    const { [LANE_HEADER]: id, [LANES_HEADER]: lanes, [FORWARDED_HEADER]: forwarded } = request.headers;
+    const { [LANE_HEADER]: id, [FORWARDED_HEADER]: forwarded } = request.headers;
     if (live.elsewhere !== undefined && !this.#links.has(sandbox)) {
       if (forwarded !== undefined) throw new Refusal(503, 'its cell is changing hands');
-      return { sandbox, ...live, hasLanes: false, lane: undefined };
+      return { sandbox, ...live, traits: {}, lane: undefined };
     }
     const lane = id === undefined ? undefined : this.#links.get(sandbox)?.takeLane(String(id));
     if (id !== undefined && lane === undefined) throw new Refusal(404, 'no such lane');
-    return { sandbox, ...live, elsewhere: undefined, hasLanes: lanes === '1', lane };
+    return { sandbox, ...live, elsewhere: undefined, traits: traitsOf(request), lane };
   }
 
-  async #welcome(client: WebSocket, { sandbox, app, incarnation, hasLanes }: Caller): Promise<void> {
+  async #welcome(client: WebSocket, { sandbox, app, incarnation, traits }: Caller): Promise<void> {
     this.#handshakes.add(client);
     try {
       const session = await openSession(client);
-      const link = new AgentLink(sandbox, incarnation, session, this.#deps.ping ?? PING, hasLanes);
+      const link = new AgentLink(sandbox, incarnation, session, this.#deps.ping ?? PING, traits);
       if (this.#closing) return link.close('the controller is shutting down');
       const older = this.#links.get(sandbox);
       this.#links.set(sandbox, link);
@@ -196,10 +196,22 @@ export class AgentHub extends EventEmitter<HubEvents> {
 
 interface Caller extends LiveSandbox {
   sandbox: string;
-  /** The agent knows what a lane is. */
-  hasLanes: boolean;
+  traits: AgentTraits;
   /** It dials a lane and not its tunnel: who takes that. */
   lane: TakeLane | undefined;
+}
+
+/** What comes from a sandbox is not trusted: words of a known form, or nothing. */
+function traitsOf({ headers }: IncomingMessage): AgentTraits {
+  const word = (name: string, form: RegExp) => {
+    const value = headers[name];
+    return typeof value === 'string' && form.test(value) ? value : undefined;
+  };
+  return {
+    hasLanes: headers[LANES_HEADER] === '1',
+    boot: word(BOOT_HEADER, /^[A-Za-z0-9-]{1,64}$/),
+    restarted: word(RESTARTED_HEADER, /^(out_of_memory|unresponsive|crashed)$/),
+  };
 }
 
 class Refusal extends Error {

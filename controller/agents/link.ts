@@ -35,25 +35,36 @@ export class AgentLink {
   readonly incarnation: number;
   /** Settles with the reason when the connection has ended. */
   readonly closed: Promise<string>;
+  /** Names the agent's process; why init had to start it anew in its machine, where it did. */
+  readonly boot: string | undefined;
+  readonly restarted: string | undefined;
   readonly #session: ClientHttp2Session;
   readonly #hasLanes: boolean;
   /** By id: the lanes that were offered and not dialed yet. */
   readonly #offered = new Map<string, TakeLane>();
   readonly #stopPings: () => void;
   #reason: string | undefined;
+  #heardAt = performance.now();
 
   constructor(
     sandbox: string,
     incarnation: number,
     session: ClientHttp2Session,
     ping: PingTimes,
-    hasLanes = false,
+    { hasLanes = false, boot, restarted }: AgentTraits = {},
   ) {
     this.sandbox = sandbox;
     this.incarnation = incarnation;
+    this.boot = boot;
+    this.restarted = restarted;
     this.#session = session;
     this.#hasLanes = hasLanes;
-    this.#stopPings = keepPinging(session, ping, () => this.close('no answer to a ping'));
+    this.#stopPings = keepPinging(session, ping, {
+      heard: () => {
+        this.#heardAt = performance.now();
+      },
+      dead: () => this.close('no answer to a ping'),
+    });
     this.closed = new Promise((resolve) => {
       session.once('close', () => {
         this.#stopPings();
@@ -66,6 +77,11 @@ export class AgentLink {
       this.#reason ??= error.message;
     });
     session.on('goaway', () => this.close('the agent is going away'));
+  }
+
+  /** Since the agent last answered a ping, milliseconds. */
+  get silentMs(): number {
+    return performance.now() - this.#heardAt;
   }
 
   get connected(): boolean {
@@ -180,6 +196,14 @@ function send(stream: ClientHttp2Stream, body: AgentRequest['body'], fail: (caus
   });
 }
 
+/** What an agent says of itself when it dials. */
+export interface AgentTraits {
+  /** It knows what a lane is. Default false. */
+  hasLanes?: boolean;
+  boot?: string | undefined;
+  restarted?: string | undefined;
+}
+
 export interface PingTimes {
   everyMs: number;
   /** An answer that takes longer means that nobody is there. */
@@ -190,7 +214,7 @@ export interface PingTimes {
 function keepPinging(
   session: ClientHttp2Session,
   { everyMs, answerMs }: PingTimes,
-  dead: () => void,
+  { heard, dead }: { heard: () => void; dead: () => void },
 ): () => void {
   let overdue: NodeJS.Timeout | undefined;
   const beat = setInterval(() => {
@@ -200,6 +224,7 @@ function keepPinging(
       clearTimeout(overdue);
       overdue = undefined;
       if (error) dead();
+      else heard();
     });
   }, everyMs);
   beat.unref();

@@ -20,20 +20,28 @@
  * | `GET /files/list?path=&recursive=1` | → NDJSON of `FileStat`, sorted by path |
  * | `DELETE /files?path=&recursive=1` | → 204 |
  * | `POST /files/mkdir` `/files/move` `/files/symlink` | `{ path }`, `{ from, to }`, `{ path, target }` → `FileStat` |
- * | `POST /workspace/pack` | `PackRequest` → `PackResult`: walks, hashes and packs into a spool in the machine; uploads nothing |
- * | `POST /workspace/upload` | `UploadRequest` → 204 once every PUT was answered with 2xx |
- * | `POST /workspace/restore` | `RestoreRequest` → `RestoreResult`; safe to repeat with the same version |
+ * | `POST /workspace/pack` | `PackRequest` → `LongAnswer<PackResult>`: walks, hashes and packs into a spool in the machine; uploads nothing |
+ * | `POST /workspace/upload` | `UploadRequest` → `LongAnswer<UploadResult>` once every PUT was answered with 2xx |
+ * | `POST /workspace/restore` | `RestoreRequest` → `LongAnswer<RestoreResult>`; safe to repeat with the same version |
+ * | `POST /workspace/unsaved` | `UnsavedRequest` → `Unsaved` |
+ * | `GET /workspace/tar` | → `application/x-tar` of what a save would hold, on the lane where one is offered |
+ *
+ * **Long answers.** What takes long tells how it goes, one JSON value a line, so that the caller can tell slow from dead: it gives up
+ * when no line came for 60 s. An error within the first second may be answered with its status instead, like any other.
  *
  * **Lanes.** HTTP/2 costs more than the bytes it carries, and a large file would delay all else on the socket. So a large body
  * travels on a lane: a WebSocket of its own. The controller offers one by the header `x-mobvibe-lane: <id>` of a request; the
  * agent dials the same URL with the same token and that same header. The body is binary messages and, at its end, an empty one;
- * then the receiver closes the socket. An answer whose body is on the lane says so by `x-mobvibe-lane: <length>`. A lane lives no
+ * then the receiver closes the socket. An answer whose body is on the lane says so by `x-mobvibe-lane: <length>`, or `?` where that is not known. A lane lives no
  * longer than the HTTP/2 stream of its request, which the agent ends after it. Lanes are offered only to an agent that said
  * `x-mobvibe-lanes: 1` when it dialed.
  */
 
 export const LANE_HEADER = 'x-mobvibe-lane';
 export const LANES_HEADER = 'x-mobvibe-lanes';
+/** When an agent dials: a random name of its process, and why init had to start it anew in its machine, where it did. */
+export const BOOT_HEADER = 'x-mobvibe-boot';
+export const RESTARTED_HEADER = 'x-mobvibe-restarted';
 /** A shorter body is done before a lane is dialed. */
 export const LANE_FROM_BYTES = 1024 * 1024;
 
@@ -45,6 +53,8 @@ export interface AgentEnv {
   MOBVIBE_AGENT_TOKEN: string;
   /** `s-<session>-<incarnation>`. */
   MOBVIBE_SANDBOX: string;
+  /** Fencing token of the sandbox, a decimal number. Absent: 0. */
+  MOBVIBE_FENCE?: string;
   /** How user code is run: `1000:1000` (uid:gid, the agent is root) or `nested` (user namespace made by the agent). */
   MOBVIBE_AGENT_USER?: string;
   /** Proxy for uploads to and downloads from storage: `unix:/socket` or `http://host:port` (CONNECT). Absent: direct. */
@@ -86,7 +96,8 @@ export interface ExecSpec {
 
 export type ExecResult =
   | { kind: 'exited'; code: number }
-  | { kind: 'signaled'; signal: string }
+  /** `by`: the signal came from the stop of the session. */
+  | { kind: 'signaled'; signal: string; by?: 'stop' }
   /** The deadline of the exec passed and the agent ended it. */
   | { kind: 'timed_out'; timeout_ms: number }
   /** Only the controller says these two. */
@@ -136,11 +147,22 @@ export interface FileStat {
   target?: string;
 }
 
+/** One line of a long answer; `result` or `error` is the last. */
+export type LongAnswer<T> =
+  /** There was progress since the last line: what was read or sent so far. At most one a second. */
+  | { type: 'progress'; bytes: number; files?: number }
+  | { type: 'result'; result: T }
+  | { type: 'error'; error: AgentError };
+
 export interface PackRequest {
   /** Version the caller knows as head; written into the manifest as its base. */
   base: number;
   /** Manifest hash of that version: nothing is packed when the tree still has it. */
   base_sha256?: string;
+  /** No object of a pack has more bytes. Default and most: 32 MiB. */
+  object_bytes?: number;
+  /** The user's processes are held still for at most so long, so that what is packed existed at one moment. Default 5000; 0: never. */
+  pause_ms?: number;
 }
 
 export interface PackObject {
@@ -160,14 +182,41 @@ export type PackResult =
       files: number;
       /** Of all files together. */
       bytes: number;
+      /** All of it existed at one moment. */
+      atomic: boolean;
+      /** So long the user's processes were held still; 0 where the tree stood still by itself. */
+      paused_ms: number;
       /** Paths that can't be saved and why, the first few: a name that is not UTF-8, a path of more than 4000 bytes, a file of more than 4 GiB. */
       left_out?: string[];
     };
 
 export interface UploadRequest {
   pack_id: string;
-  /** Signed upload URLs by hash, for the manifest and every object of a pack. */
+  /** Signed upload URLs by hash, for the manifest and every object of a pack; not needed for what was uploaded before. */
   urls: Record<string, string>;
+}
+
+export interface UploadResult {
+  /** Every object of the run that the storage has taken, now or before. */
+  uploaded: string[];
+}
+
+export interface UnsavedRequest {
+  base: number;
+  base_sha256?: string;
+}
+
+/** How the workspace differs from a version. */
+export interface Unsaved {
+  base: number;
+  /** False: the agent doesn't have that version, and everything counts. */
+  known: boolean;
+  /** Changed, new or removed. */
+  files: number;
+  /** Of those that are there. */
+  bytes: number;
+  /** The first 20. */
+  paths: string[];
 }
 
 export interface RestoreRequest {
@@ -185,7 +234,7 @@ export interface RestoreResult {
 
 /**
  * What a version of a session's files is: gzip of this, as JSON, under the key `s/<session>/m/<sha256 of the gzip>`.
- * A pack is a zstd-compressed tar whose entries are named by the SHA-256 of their content. It is kept in one or more objects, in the
+ * A pack is a zstd-compressed tar whose entries are named by the SHA-256 of their content; it may hold contents that no file has. It is kept in one or more objects, in the
  * order of the list, each under `s/<session>/p/<sha256>`: so no file is too large for what a plan allows an object.
  * An entry names the pack that holds its content, so a later version can refer to packs of earlier ones.
  */
@@ -219,4 +268,8 @@ export interface AgentError {
   code: string;
   detail: string;
   field?: string;
+  /** Hash of the object that it is about. */
+  object?: string;
+  /** What the storage answered. */
+  status?: number;
 }

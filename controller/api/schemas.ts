@@ -76,7 +76,7 @@ export const Problem = Type.Object(
 
 // Sessions
 
-export const SessionStatus = oneOf(['stopped', 'starting', 'ready', 'stopping', 'failed']);
+export const SessionStatus = oneOf(['stopped', 'starting', 'ready', 'unresponsive', 'stopping', 'failed']);
 const CpuKind = oneOf(['shared', 'performance']);
 const Region = Type.String({
   pattern: '^[a-z]{2,5}(,[a-z]{2,5})*$',

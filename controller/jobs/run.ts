@@ -138,9 +138,10 @@ export class JobRun {
   async #findSandbox(): Promise<OpenSandbox> {
     const row = await this.#insist(() => this.#deps.store.findLiveSandbox(this.#job.session_id));
     this.#app = row?.app;
+    // Also while the session is being stopped: its agent still knows how the exec ended.
     return this.#insist(
-      () => this.#deps.lifecycle.open.link(this.#job.session_id),
-      ['agent_unreachable', 'database_unavailable'],
+      () => this.#deps.lifecycle.open.linkAny(this.#job.session_id),
+      ['agent_unreachable', 'agent_unresponsive', 'database_unavailable'],
     );
   }
 
@@ -174,6 +175,7 @@ export class JobRun {
     } catch (error) {
       outbox.abandon();
       this.#over.signal.throwIfAborted();
+      if (!attachOnly && error instanceof CodedError && REFUSED.has(error.code)) return this.#refused(error);
       return this.#finishLost(error);
     } finally {
       stopCanceling();
@@ -222,8 +224,21 @@ export class JobRun {
     if (error instanceof CodedError && error.kind === 'mistake' && !PASSING.has(error.code)) {
       return this.#finishUnstarted('failed', error.message);
     }
-    const delay = Math.round(backoff(this.#job.attempts, this.#deps.random, 1_000, MOST_RELEASE_MS));
+    if (error instanceof CodedError && error.code === 'no_capacity') return this.#refused(error);
+    const least = error instanceof CodedError ? (error.retryAfterMs ?? 0) : 0;
+    const pauseMs = backoff(this.#job.attempts, this.#deps.random, 1_000, MOST_RELEASE_MS);
+    const delay = Math.round(Math.max(least, pauseMs));
     await this.#insist(() => this.#deps.store.releaseJob(this.#claim, delay));
+    this.#over.abort();
+  }
+
+  /** The sandbox did not take it: no try of the job. */
+  async #refused(error: CodedError): Promise<void> {
+    this.#deps.log.info({ job: this.#job.id, err: error }, 'job was refused');
+    const { attempts } = this.#job;
+    const delay =
+      error.retryAfterMs ?? Math.round(backoff(attempts, this.#deps.random, 250, MOST_RELEASE_MS));
+    await this.#insist(() => this.#deps.store.refuseJob(this.#claim, error.message, delay));
     this.#over.abort();
   }
 
@@ -281,15 +296,18 @@ export class JobRun {
 }
 
 /** The exec's machine is not there any more, or is on its way out. */
-const LOST: ReadonlySet<string> = new Set([
-  'machine_lost',
-  'exec_not_found',
-  'session_not_open',
+const LOST: ReadonlySet<string> = new Set(['machine_lost', 'exec_not_found', 'session_not_open']);
+
+/** What a sandbox says that did not start the exec and does not know it: it did not run, and may later. */
+const REFUSED: ReadonlySet<string> = new Set([
   'session_stopping',
+  'shutting_down',
+  'too_many_processes',
+  'out_of_memory',
 ]);
 
 /** Mistakes of the moment: the session may be open again by the next attempt. */
-const PASSING: ReadonlySet<string> = new Set(['session_stopping', 'session_not_open']);
+const PASSING: ReadonlySet<string> = new Set(['session_not_open']);
 
 /** The work's outcome, or the signal's reason if that comes first. */
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

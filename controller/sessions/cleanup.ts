@@ -4,7 +4,7 @@ import type { Config } from '../config.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
 import type { Cells } from './cells.ts';
-import { failureReason } from './failures.ts';
+import { failureReason, machineLost } from './failures.ts';
 import { hasEnded, type Machines, type MachineView } from './machines.ts';
 import { pause } from './pause.ts';
 import { type Action, type Looks, lookAgain, NO_LOOKS, plan, type View } from './plan.ts';
@@ -21,13 +21,23 @@ export interface CleanupDeps {
   drive(row: SandboxRow): Promise<void>;
   stop(row: SandboxRow, reason: string): Promise<unknown>;
   changed(row: SandboxRow): void;
+  /** Told of every look's sandboxes. */
+  seen(sandboxes: readonly SandboxRow[]): void;
   log: Logger;
   clock: () => number;
 }
 
 /** After an agent was lost its machine is looked at so often, `lookApartMs` apart; the regular clean-up goes on from there. */
 const SUSPICIOUS_LOOKS = 5;
+/** A destroy takes seconds. */
+const DESTROY_OVERDUE_MS = 60_000;
 const ACTOR = 'lifecycle';
+
+export interface SandboxCounts {
+  /** Being destroyed for longer than that takes. */
+  destroying: number;
+  unresponsive: number;
+}
 
 /** Looks at all rows and machines of each cell now and then, and does what `plan` says. A cell that does not answer holds up no other. */
 export class Cleanup {
@@ -36,6 +46,7 @@ export class Cleanup {
   readonly #suspected = new Set<string>();
   /** By cell. */
   readonly #looks = new Map<string, Looks>();
+  readonly #seen = new Map<string, readonly SandboxRow[]>();
   readonly #looking = new Set<string>();
   /** Since when (Unix ms) a closed cell was seen empty. */
   readonly #empty = new Map<string, number>();
@@ -44,6 +55,20 @@ export class Cleanup {
 
   constructor(deps: CleanupDeps) {
     this.#deps = deps;
+  }
+
+  /** As of the last look at each cell: what somebody on call should know of. */
+  get counts(): SandboxCounts {
+    const rows = this.#deps.cells.apps.flatMap((app) => this.#seen.get(app) ?? []);
+    const overdue = this.#deps.clock() - DESTROY_OVERDUE_MS;
+    return {
+      destroying: rows.filter(
+        ({ state, updated_at }) => state === 'destroying' && Date.parse(updated_at) < overdue,
+      ).length,
+      unresponsive: rows.filter(
+        ({ state, unresponsive_since }) => state === 'ready' && unresponsive_since !== null,
+      ).length,
+    };
   }
 
   /** First look at once: it takes up whatever an earlier controller left unfinished. */
@@ -95,6 +120,8 @@ export class Cleanup {
     this.#looks.set(app, looks);
     for (const action of plan(view, looks, now, limits)) this.#track(this.#carryOut(app, action));
     this.#deps.cells.seen(app, view.sandboxes, view.machines !== null);
+    this.#deps.seen(view.sandboxes);
+    this.#seen.set(app, view.sandboxes);
     await this.#forgetIfEmpty(app, view, now);
   }
 
@@ -150,8 +177,8 @@ export class Cleanup {
   }
 
   async #declareLost(row: SandboxRow, machine: MachineView | null): Promise<void> {
-    const detail = `Machine ${row.machine_id} is ${machine?.state ?? 'gone'}; files since the last save are lost`;
-    const reason = failureReason({ code: 'machine_lost', detail });
+    const what = `Machine ${row.machine_id} ended; files since the last save are lost`;
+    const reason = failureReason(machineLost(machine, what));
     const now = await this.#deps.store.sandboxDestroying(row, reason, ACTOR);
     this.#deps.changed(now);
     void this.#deps.drive(now);

@@ -1,6 +1,7 @@
 import { FlyError } from '../../fly/index.ts';
 import { CodedError, ERRORS, type ErrorCode } from '../errors.ts';
 import type { Failure } from '../store/index.ts';
+import type { MachineView } from './machines.ts';
 
 /**
  * A sandbox row keeps why it left `ready` as one text. That of a failure begins with its code, so that whoever finishes the row,
@@ -21,6 +22,14 @@ export function asFailure(error: unknown): Failure {
   if (error instanceof CodedError) return { code: error.code, detail: error.detail };
   if (error instanceof FlyError) return { code: flyCode(error), detail: error.message };
   return { code: 'internal', detail: error instanceof Error ? error.message : String(error) };
+}
+
+/** Why a machine that has ended did so, as far as Fly says: `out_of_memory` where the kernel ended it for that, else `machine_lost`. */
+export function machineLost(machine: MachineView | null, what: string): Failure {
+  const detail = `${what}; it is ${machine?.state ?? 'gone'}`;
+  if (machine?.exit?.oomKilled) return { code: 'out_of_memory', detail: `${detail}: its memory was used up` };
+  const code = machine?.exit?.code;
+  return { code: 'machine_lost', detail: code === undefined ? detail : `${detail}, exit code ${code}` };
 }
 
 export function toCodedError(failure: Failure): CodedError {

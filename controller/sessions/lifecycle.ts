@@ -6,17 +6,18 @@ import type { AgentLink } from '../agents/link.ts';
 import type { Config } from '../config.ts';
 import { CodedError } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
-import type { Store } from '../store/index.ts';
+import type { Opened, StopOptions, Store } from '../store/index.ts';
 import type { SandboxRow, SessionRow, SessionSettings } from '../store/rows.ts';
 import type { Cells } from './cells.ts';
-import { Cleanup } from './cleanup.ts';
+import { Cleanup, type SandboxCounts } from './cleanup.ts';
 import { type ExecProgress, runExec } from './exec.ts';
 import { type ExecOutcome, OutputCollector } from './exec-output.ts';
 import { parseFailure, toCodedError } from './failures.ts';
 import type { Machines } from './machines.ts';
-import { OpenSandboxes } from './open-sandboxes.ts';
+import { OpenSandboxes, UNRESPONSIVE_RETRY_MS } from './open-sandboxes.ts';
 import { pause } from './pause.ts';
 import { type ExecOptions, execSpec } from './requests.ts';
+import { Vitals } from './vitals.ts';
 import { SandboxWorker, type WorkerTimes } from './worker.ts';
 
 export interface LifecycleDeps {
@@ -25,7 +26,16 @@ export interface LifecycleDeps {
   cells: Cells;
   hub: AgentHub;
   files: WorkspaceFiles;
-  config: Pick<Config, 'startTimeoutMs' | 'execTimeoutMs' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'>;
+  config: Pick<
+    Config,
+    | 'startTimeoutMs'
+    | 'execTimeoutMs'
+    | 'sandboxMaxAgeMs'
+    | 'cleanupIntervalMs'
+    | 'stopGraceMs'
+    | 'unsavedKeepMs'
+    | 'startsPerHour'
+  >;
   log: Logger;
   clock: () => number;
   random: () => number;
@@ -38,17 +48,19 @@ export interface LifecycleTimes extends Omit<WorkerTimes, 'startTimeoutMs'> {
   unknownGraceMs: number;
   /** Added to the start's own deadline when a caller waits for it, so that the caller learns its outcome. */
   waitSlackMs: number;
+  /** An agent that has been silent for so long is unresponsive. */
+  silenceMs: number;
   /** What a shutdown has cut off has this long to notice; a call to an agent that does not answer ends with its connection, later. */
   cutOffMs: number;
 }
 
 export const TIMES: LifecycleTimes = {
-  stopSaveMs: 600_000,
   destroyWaitMs: 20_000,
   lookApartMs: 2_000,
   retryMs: 500,
   unknownGraceMs: 120_000,
   waitSlackMs: 10_000,
+  silenceMs: 30_000,
   cutOffMs: 5_000,
 };
 
@@ -58,6 +70,13 @@ export interface CallOptions {
   /** How long to wait for the outcome, milliseconds; 0 returns at once. Default: the deadline of a start. */
   waitMs?: number;
 }
+
+export interface OpenOptions extends CallOptions {
+  /** The version of the files that the sandbox begins with. Default: the newest. */
+  version?: number | undefined;
+}
+
+export interface StopCallOptions extends CallOptions, StopOptions {}
 
 export interface FollowedExec extends ExecOptions {
   /** Of each stream; what comes after is counted, not kept. Default 10 MiB. */
@@ -93,6 +112,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   readonly #workers = new Map<string, Running>();
   readonly #stopping = new AbortController();
   readonly #cleanup: Cleanup;
+  readonly #vitals: Vitals;
   #draining = false;
 
   constructor(deps: LifecycleDeps) {
@@ -108,45 +128,65 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       drive: (row) => this.drive(row),
       stop: (row, reason) => this.#beginStop(deps.store.stopSandbox(row, reason, 'lifecycle')),
       changed: (row) => this.#changed(row),
+      seen: (rows) => this.#vitals.seen(rows),
+    });
+    this.#vitals = new Vitals({
+      ...deps,
+      silenceMs: this.#times.silenceMs,
+      changed: (row) => this.#changed(row),
     });
     deps.hub.on('disconnect', (link: AgentLink) => this.#cleanup.suspect(link.sandbox));
   }
 
-  /** Opens the session, or makes it where `settings` are given, and starts its sandbox. */
+  /**
+   * Opens the session, or makes it where `settings` are given, and starts its sandbox. A stop that is not sealed yet is cancelled; the end of
+   * any other is waited for. Rejects with `save_failed` where that can't end because the files can't be saved.
+   */
   async openSession(
     open: { id: string; settings: SessionSettings | null },
-    { actor = 'lifecycle', waitMs }: CallOptions = {},
+    { actor = 'lifecycle', waitMs, version }: OpenOptions = {},
   ): Promise<SessionRow & { created: boolean }> {
-    if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
-    const { app, done } = await this.#deps.cells.take();
-    const opened = await this.#deps.store.openSession({ ...open, app, actor }).finally(done);
-    if (opened.opened) this.#changed(opened.sandbox);
+    const ms = waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
+    const until = this.#deps.clock() + ms;
+    const opened = await this.#open({ ...open, actor, version }, until);
+    if (opened.opened || opened.canceled) this.#changed(opened.sandbox);
+    // It was about to be stopped: its worker finds out that it is not any more.
+    if (opened.canceled) this.#workers.get(opened.sandbox.name)?.worker.nudge();
     let { session } = opened;
     if (session.status === 'starting') {
       // Only a row that was made for this very call can't have been moved on since.
       const row = opened.opened ? opened.sandbox : undefined;
-      const atRest = this.drive(opened.sandbox, row, session.settings);
-      if (waitMs !== 0) {
-        const ms = waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
-        session = await this.#wait(atRest, session, ms);
+      void this.drive(opened.sandbox, row, session.settings);
+      if (ms > 0) {
+        const left = until - this.#deps.clock();
+        session = await this.#until(session, left, ({ status }) => status !== 'starting');
         await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
       }
     }
+    if (session.status === 'unresponsive') throw unresponsive(session.id);
     return { ...session, created: opened.created };
   }
 
   /** Starts a sandbox for a session that exists; one that is open stays as it is. */
-  async startSandbox(sessionId: string, options: CallOptions = {}): Promise<SessionRow> {
+  async startSandbox(sessionId: string, options: OpenOptions = {}): Promise<SessionRow> {
     return this.openSession({ id: sessionId, settings: null }, options);
   }
 
-  /** Saves the files, then destroys the machine. The row that is returned says how far that got within `waitMs`. */
-  async stopSandbox(sessionId: string, reason: string, options: CallOptions = {}): Promise<SessionRow> {
-    const { actor = 'lifecycle' } = options;
+  /**
+   * Ends what runs, saves the files, then destroys the machine. The row that is returned says how far that got within `waitMs`. Rejects with
+   * `save_failed` as soon as the save has failed: the sandbox is kept, and tried again, until it is saved or may be given up.
+   */
+  async stopSandbox(sessionId: string, reason: string, options: StopCallOptions = {}): Promise<SessionRow> {
+    const { actor = 'lifecycle', ...stop } = options;
     const waitMs = options.waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
-    const stopped = await this.#beginStop(this.#deps.store.stopSession(sessionId, reason, actor));
-    if (waitMs !== 0 && stopped !== null) return this.#wait(stopped.atRest, stopped.session, waitMs);
-    return this.#deps.store.getSession(sessionId);
+    const stopped = await this.#beginStop(this.#deps.store.stopSession(sessionId, reason, actor, stop));
+    if (waitMs === 0 || stopped === null) return this.#deps.store.getSession(sessionId);
+    const { session, sandbox } = stopped;
+    const failed = (now: SessionRow) =>
+      now.save.state === 'failing' && now.save_attempts > session.save_attempts && !sandbox.discard_unsaved;
+    const ended = await this.#until(session, waitMs, (now) => now.status !== 'stopping' || failed(now));
+    if (ended.status === 'stopping' && failed(ended)) throw await this.#notSaved(ended, sandbox);
+    return ended;
   }
 
   /** Runs a command to its end. Rejects where it did not start; whatever became of one that did stands in `result`. */
@@ -189,12 +229,19 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     if (signal.aborted) return Promise.resolve();
     const times = { ...this.#times, startTimeoutMs: this.#deps.config.startTimeoutMs };
     const onChange = (changed: SandboxRow) => this.#changed(changed);
-    const worker = new SandboxWorker({ ...this.#deps, times, onChange }, name, signal, settings);
+    const { stopGraceMs, unsavedKeepMs } = this.#deps.config;
+    const deps = { ...this.#deps, times, onChange, stopGraceMs, unsavedKeepMs };
+    const worker = new SandboxWorker(deps, name, signal, settings);
     const done = worker.run(row).finally(() => {
       if (this.#workers.get(name)?.worker === worker) this.#workers.delete(name);
     });
     this.#workers.set(name, { worker, signal, done });
     return done;
+  }
+
+  /** Of this controller's cells, as of the last look at them. */
+  get counts(): SandboxCounts {
+    return this.#cleanup.counts;
   }
 
   /** Compares rows and machines now and then, every `cleanupIntervalMs`. */
@@ -212,6 +259,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
    */
   async shutdown(graceMs: number): Promise<void> {
     this.#draining = true;
+    this.#vitals.stop();
     await within(
       this.stopCleanup().then(() => this.#allAtRest()),
       graceMs,
@@ -224,33 +272,76 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     await Promise.all([...this.#workers.values()].map(({ done }) => done));
   }
 
-  /** `atRest` settles when the sandbox is gone, or nobody here works on it any more. Null: there was nothing to stop. */
+  /** Null: there was nothing to stop. */
   async #beginStop(
     stopped: Promise<{ session: SessionRow; sandbox: SandboxRow | null } | null>,
-  ): Promise<{ session: SessionRow; atRest: Promise<void> } | null> {
+  ): Promise<{ session: SessionRow; sandbox: SandboxRow } | null> {
     const { session, sandbox } = (await stopped) ?? { sandbox: null };
     if (session === undefined || sandbox === null) return null;
     this.#changed(sandbox);
-    // A worker that still waits for the start is told to look again, and goes on with the end.
+    // A worker that still waits, for the start or for its next try to save, is told to look again.
     this.#workers.get(sandbox.name)?.worker.nudge();
-    return { session, atRest: this.drive(sandbox) };
+    void this.drive(sandbox);
+    return { session, sandbox };
   }
 
-  /** Until the work here is done and the session's status is another, also where another controller goes on with it; `ms` at most. */
-  async #wait(atRest: Promise<void>, { id, status }: SessionRow, ms: number): Promise<SessionRow> {
-    const enough = new AbortController();
-    const signal = AbortSignal.any([enough.signal, this.#stopping.signal]);
-    const changed = async () => {
-      await atRest;
-      for (;;) {
-        const session = await this.#deps.store.getSession(id);
-        if (signal.aborted || session.status !== status) return session;
-        await pause(LOOK_ELSEWHERE_MS, signal);
+  /** One that is being stopped and sealed is waited for. */
+  async #open(
+    open: { id: string; settings: SessionSettings | null; actor: string; version: number | undefined },
+    until: number,
+  ): Promise<Opened> {
+    const { cells, store, config, clock } = this.#deps;
+    for (;;) {
+      if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
+      const { app, done } = await cells.take();
+      try {
+        const { startsPerHour } = config;
+        return await store.openSession({ ...open, app, startsPerHour }).finally(done);
+      } catch (error) {
+        const waits = error instanceof CodedError && error.code === 'session_stopping';
+        if (!waits || until <= clock()) throw error;
       }
+      const session = await this.#until(await store.getSession(open.id), until - clock(), canOpenSoon);
+      if (session.status === 'stopping' && session.save.state === 'failing')
+        throw await this.#notSaved(session, null);
+    }
+  }
+
+  /** What a caller who waits for the end of a stop is told when its save fails. */
+  async #notSaved({ id, save }: SessionRow, sandbox: SandboxRow | null): Promise<CodedError> {
+    const unsaved = sandbox && (await this.#deps.files.unsaved(sandbox).catch(() => null));
+    const what = unsaved
+      ? `${unsaved.files} files (${unsaved.bytes} bytes) changed since version ${unsaved.base} are not saved`
+      : 'Its files are not saved';
+    return new CodedError(
+      'save_failed',
+      `${what}: ${save.code}: ${save.detail}. The sandbox of session "${id}" is kept, and saving goes on; its files can be rescued, or discarded`,
+    );
+  }
+
+  /** The session when it is as `done` wants it, or when the time is over; also where another controller works on it. */
+  async #until(known: SessionRow, ms: number, done: (now: SessionRow) => boolean): Promise<SessionRow> {
+    const over = AbortSignal.any([
+      AbortSignal.timeout(Math.min(Math.max(1, ms), 2 ** 31 - 1)),
+      this.#stopping.signal,
+    ]);
+    let heard = new AbortController();
+    const listen = ({ session_id, state }: SandboxRow) => {
+      if (session_id === known.id && state !== 'planned' && state !== 'created') heard.abort();
     };
-    const session = await Promise.race([changed(), pause(ms, enough.signal)]);
-    enough.abort();
-    return session ?? this.#deps.store.getSession(id);
+    this.on('change', listen);
+    try {
+      let now = known;
+      while (!done(now) && !over.aborted) {
+        await pause(LOOK_ELSEWHERE_MS, AbortSignal.any([over, heard.signal]));
+        // What changes from here on may not be in the answer.
+        heard = new AbortController();
+        now = await this.#deps.store.getSession(known.id);
+      }
+      return now;
+    } finally {
+      this.off('change', listen);
+    }
   }
 
   async #throwIfNotStarted(
@@ -278,6 +369,19 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     this.#deps.cells.changed(row);
     this.emit('change', row);
   }
+}
+
+/** The sandbox that is in the way is on its way out, or will not be for a while. */
+function canOpenSoon({ status, save }: SessionRow): boolean {
+  return status !== 'stopping' || save.state === 'failing';
+}
+
+function unresponsive(sessionId: string): CodedError {
+  return new CodedError(
+    'agent_unresponsive',
+    `The agent of session "${sessionId}" does not answer; its sandbox is kept`,
+    { retryAfterMs: UNRESPONSIVE_RETRY_MS },
+  );
 }
 
 /** Resolves when the work is done or the time is over, whichever comes first. */

@@ -15,6 +15,8 @@ export interface MachineView {
   createdAt: number | undefined;
   /** Undefined where Fly did not say: a summary, or a host in trouble. */
   metadata: Record<string, string> | undefined;
+  /** How its program ended the last time, where Fly tells. */
+  exit?: { code: number | undefined; oomKilled: boolean } | undefined;
 }
 
 export type Machines = ReturnType<typeof createMachines>;
@@ -56,7 +58,7 @@ export function createMachines(fly: FlyClient, config: MachineConfigSource) {
   return {
     /** The one machine of this sandbox: made now, or found where an earlier call made it. */
     async create(
-      sandbox: Pick<SandboxRow, 'name' | 'session_id' | 'app'>,
+      sandbox: Pick<SandboxRow, 'name' | 'session_id' | 'app' | 'fence'>,
       settings: SessionSettings,
       options: { timeoutMs: number; signal: AbortSignal },
     ): Promise<MachineView> {
@@ -68,7 +70,7 @@ export function createMachines(fly: FlyClient, config: MachineConfigSource) {
             region: settings.region,
             config: {
               image: config.sandboxImage,
-              env: { ...agentEnv(config, sandbox.name) },
+              env: { ...agentEnv(config, sandbox) },
               guest: { cpu_kind: settings.cpu_kind, cpus: settings.cpus, memory_mb: settings.memory_mb },
               // A machine whose agent has ended is of no use to anyone: gone, not restarted, not kept.
               restart: { policy: 'no' },
@@ -135,11 +137,15 @@ export function createMachines(fly: FlyClient, config: MachineConfigSource) {
   };
 }
 
-function agentEnv(config: MachineConfigSource, sandbox: string): AgentEnv {
+function agentEnv(
+  config: MachineConfigSource,
+  { name, fence }: Pick<SandboxRow, 'name' | 'fence'>,
+): AgentEnv {
   return {
     MOBVIBE_AGENT_DIAL_URL: config.agentDialUrl,
-    MOBVIBE_AGENT_TOKEN: agentToken(config.agentSecret, sandbox),
-    MOBVIBE_SANDBOX: sandbox,
+    MOBVIBE_AGENT_TOKEN: agentToken(config.agentSecret, name),
+    MOBVIBE_SANDBOX: name,
+    MOBVIBE_FENCE: String(fence),
     MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS: String(config.agentOrphanTimeoutMs),
     ...(config.egressProxyUrl === undefined ? {} : { MOBVIBE_EGRESS_PROXY_URL: config.egressProxyUrl }),
   };
@@ -154,7 +160,15 @@ function view(machine: Machine): MachineView {
     createdAt: machine.created_at === undefined ? undefined : Date.parse(machine.created_at),
     // A host in trouble may still tell part of the configuration.
     metadata: machine.config?.metadata ?? machine.incomplete_config?.metadata,
+    exit: lastExit(machine),
   };
+}
+
+/** Fly lists events with the newest first; an exit code of 0 may be absent. */
+function lastExit({ events = [] }: Machine): MachineView['exit'] {
+  const request = events.find(({ type }) => type === 'exit')?.request;
+  const exit = request?.exit_event ?? request?.MonitorEvent?.exit_event;
+  return exit && { code: exit.exit_code, oomKilled: exit.oom_killed === true };
 }
 
 /** Fly's positive word that the machine does not exist. */

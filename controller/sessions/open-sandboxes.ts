@@ -24,6 +24,8 @@ export interface OpenSandboxesDeps {
 const LINK_WAIT_MS = 10_000;
 /** While an exec waits for its agent to come back, the row is asked this often whether it ever will. */
 const RECONNECT_SLICE_MS = 2_000;
+/** Init restarts an agent that hangs within this time. */
+export const UNRESPONSIVE_RETRY_MS = 10_000;
 /** `last_active_at` need not be exacter than this. */
 const TOUCH_MS = 30_000;
 
@@ -51,8 +53,8 @@ export class OpenSandboxes {
   }
 
   /**
-   * The session's sandbox and the connection to it. Rejects with `session_not_found`, `session_not_open`, `session_stopping`, or
-   * `agent_unreachable` when a starting sandbox or a dialing agent takes too long.
+   * The session's sandbox and the connection to it. Rejects with `session_not_found`, `session_not_open`, `session_stopping`,
+   * `agent_unresponsive`, or `agent_unreachable` when a starting sandbox or a dialing agent takes too long.
    */
   async link(sessionId: string): Promise<OpenSandbox> {
     const known = this.#open.get(sessionId);
@@ -68,6 +70,11 @@ export class OpenSandboxes {
         this.#deps.store.getSession(sessionId),
         this.#deps.store.findLiveSandbox(sessionId),
       ]);
+      if (session.status === 'unresponsive') {
+        throw new CodedError('agent_unresponsive', `The agent of session "${sessionId}" does not answer`, {
+          retryAfterMs: UNRESPONSIVE_RETRY_MS,
+        });
+      }
       if (session.status === 'stopping') {
         throw new CodedError('session_stopping', `Session "${sessionId}" is being stopped`);
       }
@@ -88,6 +95,18 @@ export class OpenSandboxes {
       }
       await this.#changeOf(sandbox.name, remainingMs);
     }
+  }
+
+  /** As `link`, also while the session is being stopped: for what only reads. */
+  async linkAny(sessionId: string): Promise<OpenSandbox> {
+    checkSessionId(sessionId);
+    const sandbox = await this.#deps.store.findLiveSandbox(sessionId);
+    if (sandbox?.state !== 'stopping') return this.link(sessionId);
+    const [session, link] = await Promise.all([
+      this.#deps.store.getSession(sessionId),
+      this.#deps.hub.waitFor(sandbox.name, { timeoutMs: LINK_WAIT_MS }),
+    ]);
+    return { link, session, sandbox };
   }
 
   /** The same sandbox's agent again, or `machine_lost`: never another sandbox of the session. */

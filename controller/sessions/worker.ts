@@ -4,16 +4,20 @@ import { CodedError } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
 import type { Failure, Store } from '../store/index.ts';
 import type { SandboxRow, SessionSettings } from '../store/rows.ts';
-import { asFailure, failureReason, judgeCreate, parseFailure } from './failures.ts';
+import { asFailure, failureReason, judgeCreate, machineLost, parseFailure } from './failures.ts';
 import { hasEnded, isGone, type Machines, type MachineView } from './machines.ts';
 import { backoff, pause } from './pause.ts';
+import { StopBarrier } from './stop-barrier.ts';
 
 export interface WorkerDeps {
   store: Store;
   machines: Machines;
   hub: AgentHub;
-  files: Pick<WorkspaceFiles, 'save' | 'restore'>;
+  files: Pick<WorkspaceFiles, 'seal' | 'save' | 'restore' | 'unsaved'>;
   times: WorkerTimes;
+  /** See `stopGraceMs` and `unsavedKeepMs` of config.ts. */
+  stopGraceMs: number;
+  unsavedKeepMs: number;
   /** Called after every transition. */
   onChange(row: SandboxRow): void;
   log: Logger;
@@ -24,8 +28,6 @@ export interface WorkerDeps {
 export interface WorkerTimes {
   /** From the row to ready. */
   startTimeoutMs: number;
-  /** How long the save before a stop is tried; then the last saved version stands. */
-  stopSaveMs: number;
   /** A destroy takes seconds; a host in trouble may take hours, and then it is asked for again. */
   destroyWaitMs: number;
   /** Between two looks for a machine whose id we never learned. */
@@ -39,8 +41,6 @@ const AGENT_SLICE_MS = 5_000;
 const CREATE_TIMEOUT_MS = 60_000;
 /** A worker whose steps fail so often in a row gives up; the next clean-up sends another. */
 const MOST_FAILURES = 20;
-/** Saves of one stop. */
-const MOST_SAVES = 3;
 const ACTOR = 'lifecycle';
 
 /**
@@ -48,11 +48,10 @@ const ACTOR = 'lifecycle';
  * but the row, so a controller that dies between any two of them leaves nothing that the next one could not take up:
  *
  * planned → machine made or found → created → agent called, files restored → ready
- * stopping → files saved → destroying → machine gone, by Fly's own word → gone
+ * stopping → agent sealed, files saved → destroying → machine gone, by Fly's own word → gone
  *
- * A save that keeps failing does not keep a machine running for ever: after `stopSaveMs` the stop goes on, the last saved version
- * stands, and the session ends `failed` with `save_failed`, or `machine_lost` where the machine died first. A session that ends
- * `stopped` has all its files saved.
+ * A session that ends `stopped` has all its files saved: nothing can change after the seal. A save that fails keeps the sandbox (see
+ * `StopBarrier`). A machine that Fly does not destroy does not keep its session: that is released, and the worker goes on asking.
  */
 export class SandboxWorker {
   readonly #deps: WorkerDeps;
@@ -64,6 +63,7 @@ export class SandboxWorker {
   #settings: SessionSettings | undefined;
   #createTries = 0;
   #lastFailure: Failure | undefined;
+  #released = false;
 
   constructor(deps: WorkerDeps, name: string, signal: AbortSignal, settings?: SessionSettings) {
     this.#deps = deps;
@@ -126,7 +126,7 @@ export class SandboxWorker {
       case 'created':
         return this.#awaitAgent(row);
       case 'stopping':
-        return this.#saveFiles(row);
+        return this.#stop(row);
       case 'destroying':
         return this.#destroy(row);
       case 'ready':
@@ -179,7 +179,14 @@ export class SandboxWorker {
       const called = await this.#deps.hub.waitFor(row.name, { timeoutMs, signal }).catch(() => undefined);
       if (called === undefined) return this.#lookAfter(row);
     }
-    await this.#deps.files.restore(row);
+    try {
+      await this.#deps.files.restore(row);
+    } catch (error) {
+      // What Storage holds does not get better by asking again.
+      if (error instanceof CodedError && error.code === 'version_damaged')
+        return this.#giveUp(row, asFailure(error));
+      throw error;
+    }
     return this.#changed(await this.#deps.store.sandboxReady(row, ACTOR));
   }
 
@@ -190,41 +197,39 @@ export class SandboxWorker {
       return now ?? row;
     const machine = await this.#deps.machines.get(row.app, row.machine_id!);
     if (!hasEnded(machine)) return row;
-    const detail = `Machine ${row.machine_id} was ${machine?.state ?? 'gone'} before its agent had called`;
+    const { detail } = machineLost(machine, `Machine ${row.machine_id} ended before its agent had called`);
     return this.#giveUp(row, { code: 'session_start_failed', detail });
   }
 
-  async #saveFiles(row: SandboxRow): Promise<SandboxRow> {
-    const failure = await this.#trySave(row);
-    const reason = failure === null ? (row.reason ?? 'stopped') : failureReason(failure);
-    return this.#changed(await this.#deps.store.sandboxDestroying(row, reason, ACTOR));
-  }
-
-  /** Null once saved. The time that no controller was there does not count: the agent may not have dialled again yet. */
-  async #trySave(row: SandboxRow): Promise<Failure | null> {
-    const until = this.#deps.clock() + this.#deps.times.stopSaveMs;
+  /** Tries again until the files are saved, or may be given up, or the stop is cancelled: however long that takes. */
+  async #stop(row: SandboxRow): Promise<SandboxRow> {
+    const barrier = new StopBarrier(this.#deps);
+    let now = row;
     for (let attempt = 1; ; attempt++) {
-      try {
-        if (this.#deps.hub.get(row.name) === undefined && (await this.#hasDied(row))) return DIED_UNSAVED;
-        await this.#saveAll(row);
-        return null;
-      } catch (error) {
-        this.#signal.throwIfAborted();
-        if (error instanceof CodedError && error.code === 'fenced') throw error;
-        const failure = asFailure(error);
-        this.#deps.log.warn({ sandbox: row.name, attempt, ...failure }, 'save before the stop failed');
-        if (await this.#hasDied(row)) return DIED_UNSAVED;
-        if (this.#deps.clock() >= until) {
-          return { code: 'save_failed', detail: `Given up after ${attempt} tries: ${failure.detail}` };
-        }
-      }
-      await this.#rest(attempt);
+      const failure = await barrier.pass(now, AbortSignal.any([this.#signal, this.#nudge.signal]));
+      if (failure === null) return this.#destroying(now, now.reason ?? 'stopped');
+      this.#signal.throwIfAborted();
+      this.#deps.log.warn({ sandbox: row.name, attempt, ...failure }, 'files are not saved');
+      if (await this.#hasDied(now)) return this.#destroying(now, failureReason(await this.#lost(now)));
+      const read = await this.#read();
+      // Cancelled, or ended by somebody else.
+      if (read === null || read.state !== 'stopping') return read ?? row;
+      now = read;
+      const discarded = await barrier.discard(now, failure);
+      if (discarded !== null) return this.#changed(discarded);
+      await pause(barrier.retryMs(failure, attempt), AbortSignal.any([this.#signal, this.#nudge.signal]));
+      this.#signal.throwIfAborted();
     }
   }
 
-  /** Until a look finds nothing new: what was written while a save was under way is in the next. Who never stops writing isn't waited for. */
-  async #saveAll(row: SandboxRow): Promise<void> {
-    for (let saves = 0; saves < MOST_SAVES; saves++) if (!(await this.#deps.files.save(row)).changed) return;
+  async #destroying(row: SandboxRow, reason: string): Promise<SandboxRow> {
+    return this.#changed(await this.#deps.store.sandboxDestroying(row, reason, ACTOR));
+  }
+
+  /** What became of a machine that has ended by itself. */
+  async #lost(row: SandboxRow): Promise<Failure> {
+    const machine = row.machine_id === null ? null : await this.#deps.machines.get(row.app, row.machine_id);
+    return machineLost(machine, 'The machine ended before its files could be saved');
   }
 
   async #hasDied(row: SandboxRow): Promise<boolean> {
@@ -243,14 +248,36 @@ export class SandboxWorker {
       );
       return AT_REST;
     }
-    await this.#deps.machines.destroy(row.app, row.machine_id, {
-      waitMs: this.#deps.times.destroyWaitMs,
-      signal: this.#signal,
-    });
-    if (isGone(await this.#deps.machines.get(row.app, row.machine_id))) return this.#gone(row);
+    try {
+      await this.#deps.machines.destroy(row.app, row.machine_id, {
+        waitMs: this.#deps.times.destroyWaitMs,
+        signal: this.#signal,
+      });
+      if (isGone(await this.#deps.machines.get(row.app, row.machine_id))) return this.#gone(row);
+    } catch (error) {
+      if (!this.#signal.aborted) await this.#release(row);
+      throw error;
+    }
+    await this.#release(row);
     throw new CodedError(
       'fly_unavailable',
       `Machine ${row.machine_id} is still there after it was destroyed`,
+    );
+  }
+
+  /** Its files are saved or given up, and its agent is refused: only Fly's part is missing, and no user waits for that. */
+  async #release(row: SandboxRow): Promise<void> {
+    if (this.#released) return;
+    await this.#deps.store.releaseSession(row, await this.#failureOf(row), ACTOR);
+    this.#released = true;
+    this.#deps.onChange(row);
+  }
+
+  /** The row keeps the first reason for leaving, say that a stop was asked for; that its save failed stands in the event. */
+  async #failureOf(row: SandboxRow): Promise<Failure | null> {
+    return (
+      parseFailure(row.reason) ??
+      parseFailure(await this.#deps.store.findDestroyingReason(row.session_id, row.name))
     );
   }
 
@@ -275,10 +302,7 @@ export class SandboxWorker {
   }
 
   async #gone(row: SandboxRow): Promise<SandboxRow> {
-    // The row keeps the first reason for leaving, say that a stop was asked for; that its save failed stands in the event.
-    const failure =
-      parseFailure(row.reason) ??
-      parseFailure(await this.#deps.store.findDestroyingReason(row.session_id, row.name));
+    const failure = await this.#failureOf(row);
     const reason = failure === null ? (row.reason ?? 'destroyed') : failureReason(failure);
     const gone = await this.#deps.store.sandboxGone(row, reason, failure, ACTOR);
     this.#deps.hub.drop(row.name, 'the sandbox is gone');
@@ -304,11 +328,6 @@ export class SandboxWorker {
     await pause(backoff(attempt, this.#deps.random, retryMs, retryMs * 32), signal);
   }
 }
-
-const DIED_UNSAVED: Failure = {
-  code: 'machine_lost',
-  detail: 'The machine ended before its files could be saved',
-};
 
 const AT_REST = Symbol('at rest');
 

@@ -81,6 +81,19 @@ export function jobStore(database: Database) {
       );
     },
 
+    /** The sandbox refused to start it, so it did not run: it is queued again although it was marked as started. */
+    refuseJob(claim: Claim, reason: string, delayMs: number) {
+      return row<JobRow>(
+        'job_refused',
+        database.rpc('job_refused', {
+          p_id: claim.id,
+          p_token: claim.token,
+          p_reason: reason,
+          p_delay_ms: delayMs,
+        }),
+      );
+    },
+
     finishJob(claim: Claim, status: Exclude<JobStatus, 'queued' | 'running'>, result: JobResult) {
       return row<JobRow>(
         'job_finish',

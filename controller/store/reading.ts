@@ -39,11 +39,17 @@ export function reading(database: Database) {
     findSandbox: (name: string) =>
       one<SandboxRow>('sandbox', database.from('sandboxes').select('*').eq('name', name).limit(1)),
 
-    /** The one sandbox of a session that is not gone, if there is one. */
+    /** The newest sandbox of a session that is not gone, if there is one; older ones may still be there, being destroyed. */
     findLiveSandbox: (sessionId: string) =>
       one<SandboxRow>(
         'sandbox',
-        database.from('sandboxes').select('*').eq('session_id', sessionId).neq('state', 'gone').limit(1),
+        database
+          .from('sandboxes')
+          .select('*')
+          .eq('session_id', sessionId)
+          .neq('state', 'gone')
+          .order('incarnation', { ascending: false })
+          .limit(1),
       ),
 
     /** Every sandbox of the app that is not gone, read in pages. */
@@ -93,7 +99,7 @@ export function reading(database: Database) {
           .select('*')
           .eq('session_id', sessionId)
           .eq('sandbox', name)
-          .eq('kind', 'sandbox.destroying')
+          .in('kind', ['sandbox.destroying', 'sandbox.discarded'])
           .limit(1),
       );
       return events[0]?.reason ?? null;

@@ -8,10 +8,21 @@ export interface SessionSettings {
 }
 
 /**
- * `stopped` no sandbox · `starting` → `ready` · `stopping` files are being saved, then the machine goes ·
- * `failed` the last start failed, or the machine was lost: `error` says why; may be opened again.
+ * `stopped` no sandbox · `starting` → `ready` · `unresponsive` its agent does not answer; `ready` again when it does · `stopping` files
+ * are being saved, then the machine goes · `failed` the last start failed, the machine was lost, or what could not be saved was given up:
+ * `error` says why; may be opened again.
  */
-export type SessionStatus = 'stopped' | 'starting' | 'ready' | 'stopping' | 'failed';
+export type SessionStatus = 'stopped' | 'starting' | 'ready' | 'unresponsive' | 'stopping' | 'failed';
+
+/** Whether the files of the session's sandbox can be saved. */
+export interface SaveState {
+  state: 'ok' | 'failing';
+  /** When the first of the saves failed that have failed in a row. */
+  since: string | null;
+  /** Of the latest failure, a code of errors.ts, and what to do about it. */
+  code: string | null;
+  detail: string | null;
+}
 
 export interface SessionRow {
   id: string;
@@ -27,6 +38,9 @@ export interface SessionRow {
   /** Newest committed manifest version; 0: nothing saved yet. */
   head: number;
   error: { code: string; detail: string } | null;
+  save: SaveState;
+  /** Saves that have failed in a row. */
+  save_attempts: number;
   last_active_at: string;
   created_at: string;
   updated_at: string;
@@ -55,6 +69,19 @@ export interface SandboxRow {
   updated_at: string;
   ready_at: string | null;
   gone_at: string | null;
+  /** When its stop was committed. */
+  stopping_at: string | null;
+  /** From here on the stop can't be cancelled: its agent may have been sealed. */
+  sealing_at: string | null;
+  /** Between SIGTERM and SIGKILL at its stop; null: the stack's setting. */
+  grace_ms: number | null;
+  /** A caller has said that what can't be saved may be lost. */
+  discard_unsaved: boolean;
+  /** The version of the files that it begins with; null: the newest. */
+  restore_version: number | null;
+  unresponsive_since: string | null;
+  /** Of its agent's latest restart inside the machine. */
+  agent_boot: string | null;
 }
 
 /** A Fly app that sandboxes of this stack live in, or have lived in. */
@@ -147,8 +174,8 @@ export interface SessionEventRow {
   reason: string | null;
   /**
    * The fields that this transition set, so that replaying gives the state: `session` and `sandbox` (the one named above), `job` (with its
-   * id, never its spec), `manifest` (without its packs).
+   * id, never its spec), `manifest` (without its packs). `lost`: what a discarded sandbox had not saved.
    */
-  data: Partial<Record<'session' | 'sandbox' | 'job' | 'manifest', Record<string, unknown>>>;
+  data: Partial<Record<'session' | 'sandbox' | 'job' | 'manifest' | 'lost', Record<string, unknown>>>;
   at: string;
 }

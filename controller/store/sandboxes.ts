@@ -7,6 +7,28 @@ export interface Failure {
   detail: string;
 }
 
+export interface Opened {
+  session: SessionRow;
+  sandbox: SandboxRow;
+  created: boolean;
+  opened: boolean;
+  canceled: boolean;
+}
+
+export interface StopOptions {
+  /** Between SIGTERM and SIGKILL to what still runs, milliseconds. Default: the stack's setting. */
+  graceMs?: number | undefined;
+  /** What can't be saved may be lost. Default false. */
+  discardUnsaved?: boolean | undefined;
+}
+
+/** What a sandbox had not saved when it was given up. */
+export interface LostFiles {
+  files: number;
+  bytes: number;
+  since_version: number;
+}
+
 /** Which sandbox, and as whom: a write under another fence than the row's is refused with `fenced`. */
 export type Fenced = Pick<SandboxRow, 'name' | 'fence' | 'app'>;
 
@@ -16,15 +38,27 @@ export type LeaseOf = (app: string) => number | null;
 /** The moves of sessions and sandboxes; `actor` and `reason` go into the event that each writes. */
 export function sandboxStore(database: Database, leaseOf: LeaseOf) {
   return {
-    /** `settings: null` demands that the session exists. `opened`: a new incarnation was made for this call. */
-    openSession(open: { id: string; settings: SessionSettings | null; app: string; actor: string }) {
-      return value<{ session: SessionRow; sandbox: SandboxRow; created: boolean; opened: boolean }>(
+    /**
+     * `settings: null` demands that the session exists. `version`: of the files, where not the newest. `opened`: a new incarnation was made
+     * for this call; `canceled`: its stop was taken back. Rejects with `session_stopping` where that is too late, and `too_many_starts`.
+     */
+    openSession(open: {
+      id: string;
+      settings: SessionSettings | null;
+      app: string;
+      actor: string;
+      version?: number | undefined;
+      startsPerHour?: number;
+    }) {
+      return value<Opened>(
         'session_open',
         database.rpc('session_open', {
           p_id: open.id,
           p_settings: open.settings,
           p_app: open.app,
           p_actor: open.actor,
+          p_version: open.version ?? null,
+          p_starts_per_hour: open.startsPerHour ?? null,
         }),
       );
     },
@@ -55,10 +89,22 @@ export function sandboxStore(database: Database, leaseOf: LeaseOf) {
       );
     },
 
-    stopSession(id: string, reason: string, actor: string) {
+    /** `discardUnsaved` can be said of a stop under way, too. */
+    stopSession(
+      id: string,
+      reason: string,
+      actor: string,
+      { graceMs, discardUnsaved = false }: StopOptions = {},
+    ) {
       return value<{ session: SessionRow; sandbox: SandboxRow | null }>(
         'session_stop',
-        database.rpc('session_stop', { p_id: id, p_reason: reason, p_actor: actor }),
+        database.rpc('session_stop', {
+          p_id: id,
+          p_reason: reason,
+          p_actor: actor,
+          p_grace_ms: graceMs ?? null,
+          p_discard: discardUnsaved,
+        }),
       );
     },
 
@@ -101,6 +147,98 @@ export function sandboxStore(database: Database, leaseOf: LeaseOf) {
           p_actor: actor,
           p_lease: leaseOf(sandbox.app),
         }),
+      );
+    },
+
+    /** The agent is about to be sealed; rejects with `fenced` where the stop was cancelled. */
+    sandboxSealing(sandbox: Fenced, actor: string) {
+      return row<SandboxRow>(
+        'sandbox_sealing',
+        database.rpc('sandbox_sealing', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
+        }),
+      );
+    },
+
+    /** Gives up what is not saved. Rejects with `save_failed` while no caller has allowed that and `keepMs` have not passed. */
+    sandboxDiscard(sandbox: Fenced, keepMs: number, reason: string, lost: LostFiles | null, actor: string) {
+      return row<SandboxRow>(
+        'sandbox_discard',
+        database.rpc('sandbox_discard', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_keep_ms: keepMs,
+          p_reason: reason,
+          p_lost: lost,
+          p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
+        }),
+      );
+    },
+
+    /** The session may be opened again although this sandbox's machine is still there. */
+    releaseSession(sandbox: Fenced, error: Failure | null, actor: string) {
+      return row<SandboxRow>(
+        'session_release',
+        database.rpc('session_release', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_error: error,
+          p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
+        }),
+      );
+    },
+
+    sandboxUnresponsive(sandbox: Fenced, unresponsive: boolean, reason: string, actor: string) {
+      return row<SandboxRow>(
+        'sandbox_unresponsive',
+        database.rpc('sandbox_unresponsive', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_unresponsive: unresponsive,
+          p_reason: reason,
+          p_actor: actor,
+          p_lease: leaseOf(sandbox.app),
+        }),
+      );
+    },
+
+    /** `boot` tells one restart of the agent from the next. */
+    agentRestarted(sandbox: Fenced, boot: string, reason: string, actor: string) {
+      return row<SandboxRow>(
+        'sandbox_agent_restarted',
+        database.rpc('sandbox_agent_restarted', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_boot: boot,
+          p_reason: reason,
+          p_actor: actor,
+        }),
+      );
+    },
+
+    saveFailed(sandbox: Fenced, failure: Failure, actor: string) {
+      return row<SessionRow>(
+        'save_failed',
+        database.rpc('save_failed', {
+          p_name: sandbox.name,
+          p_fence: sandbox.fence,
+          p_code: failure.code,
+          p_detail: failure.detail,
+          p_actor: actor,
+        }),
+      );
+    },
+
+    /** A save found nothing to do. One that committed a version needs no such word. */
+    saveDone(sandbox: Fenced, actor: string) {
+      return row<SessionRow>(
+        'save_done',
+        database.rpc('save_done', { p_name: sandbox.name, p_fence: sandbox.fence, p_actor: actor }),
       );
     },
 

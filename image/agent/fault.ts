@@ -22,21 +22,28 @@ export const STATUS = {
   not_a_directory: 409,
   directory_not_empty: 409,
   disk_full: 507,
-  save_failed: 503,
-  restore_failed: 503,
-  shutting_down: 503,
   session_stopping: 409,
   fenced: 409,
   version_damaged: 409,
+  save_failed: 503,
+  restore_failed: 503,
   storage_full: 503,
   storage_refused: 503,
   storage_unavailable: 503,
   too_many_processes: 503,
   out_of_memory: 503,
+  shutting_down: 503,
   internal: 500,
 } as const;
 
 export type FaultCode = keyof typeof STATUS;
+
+export interface FaultOptions {
+  field?: string;
+  object?: string;
+  storageStatus?: number;
+  cause?: unknown;
+}
 
 /** What a caller is told. `detail` names the field or option and its value; it never holds a secret. */
 export class Fault extends Error {
@@ -44,12 +51,18 @@ export class Fault extends Error {
   readonly code: FaultCode;
   readonly detail: string;
   readonly field: string | undefined;
+  /** The object of the storage that it is about, by its hash. */
+  readonly object: string | undefined;
+  /** What the storage answered. */
+  readonly storageStatus: number | undefined;
 
-  constructor(code: FaultCode, detail: string, options: { field?: string; cause?: unknown } = {}) {
+  constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
     super(`${code}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.detail = detail;
     this.field = options.field;
+    this.object = options.object;
+    this.storageStatus = options.storageStatus;
   }
 
   get status(): number {
@@ -61,6 +74,8 @@ export class Fault extends Error {
       code: this.code,
       detail: this.detail,
       ...(this.field === undefined ? {} : { field: this.field }),
+      ...(this.object === undefined ? {} : { object: this.object }),
+      ...(this.storageStatus === undefined ? {} : { status: this.storageStatus }),
     };
   }
 }

@@ -50,6 +50,15 @@ describe('the clean-up', () => {
     expect(left).toEqual(spared.map(({ id }) => id).sort());
   });
 
+  it('says that a machine was lost for want of memory', async () => {
+    const app = await world.app();
+    const { manager } = await world.controller(app, { env: OFTEN });
+    await manager.createSandbox({ sessionId: 'hungry' });
+    world.running('s-hungry-1').machine.exit({ exit_code: 137, oom_killed: true });
+    await world.until(async () => (await world.store.getSession('hungry')).status === 'failed');
+    expect(await world.store.getSession('hungry')).toMatchObject({ error: { code: 'out_of_memory' } });
+  });
+
   it('believes no empty list: a sandbox whose machine runs stays', async () => {
     const app = await world.app();
     const { manager } = await world.controller(app, { env: OFTEN });

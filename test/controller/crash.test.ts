@@ -6,8 +6,6 @@ import { TIMES, World } from './world.ts';
 /** MOBVIBE_TEST_CRASHES=all tries both sides of every request; by default each request is tried on one side, in turn. */
 const ALL = process.env.MOBVIBE_TEST_CRASHES === 'all';
 const AT_ONCE = 10;
-/** No save may be given up for its time: how fast this computer is must not matter. */
-const PATIENT = { ...TIMES, stopSaveMs: 60_000 };
 const WORK = 'the only copy of an hour of work';
 
 /** Every request that changes something. */
@@ -17,6 +15,7 @@ const STEPS: [name: string, request: RegExp][] = [
     'sandbox_created',
     'sandbox_ready',
     'session_stop',
+    'sandbox_sealing',
     'manifest_commit',
     'sandbox_destroying',
     'sandbox_gone',
@@ -47,7 +46,7 @@ async function dieAt(app: string, id: string, point: CrashPoint): Promise<string
     SUPABASE_URL: await proxy.to(world.supabase.url),
     MOBVIBE_JOB_POLL_MS: '60000',
   };
-  const doomed = await world.controller(app, { env, times: PATIENT });
+  const doomed = await world.controller(app, { env, times: TIMES });
   proxy.arm(point);
   await Promise.race([work(doomed, id).catch(() => proxy.crashed), proxy.crashed]);
   await world.close(doomed);
@@ -58,7 +57,7 @@ async function dieAt(app: string, id: string, point: CrashPoint): Promise<string
 /** A controller that knows nothing of the first brings everything to rest, and nothing is lost, left or doubled. */
 async function converge(app: string, id: string): Promise<void> {
   const env = { MOBVIBE_CLEANUP_INTERVAL_MS: '200' };
-  const next = await world.controller(app, { env, times: PATIENT });
+  const next = await world.controller(app, { env, times: TIMES });
   await world.until(async () => {
     const live = await world.store.listLiveSandboxes(app);
     return live.every(({ state, name }) => state === 'ready' && next.hub.get(name) !== undefined);

@@ -32,8 +32,15 @@ export class FakeMachine {
   readonly unfinished = new Set<string>();
   readonly packs = new Map<string, Map<string, Buffer>>();
   restored: number | undefined;
+  sealed = false;
   /** Leaves out the first byte of all that it uploads. */
   shortens = false;
+
+  /** From here on nothing changes: what runs is ended. */
+  seal(): void {
+    this.sealed = true;
+    for (const exec of this.execs.values()) exec.end({ kind: 'signaled', signal: 'SIGTERM', by: 'stop' });
+  }
 }
 
 export class FakeExec {
@@ -97,6 +104,7 @@ export class FakeExec {
 export class FakeAgent {
   readonly machine: FakeMachine;
   readonly token: string;
+  readonly #headers: Record<string, string>;
   /** Status of the last dial that was refused. */
   refused: number | undefined;
   dials = 0;
@@ -106,10 +114,12 @@ export class FakeAgent {
   #redial: NodeJS.Timeout | undefined;
   #server = createServer();
 
-  constructor(url: string, token: string, machine = new FakeMachine()) {
+  /** `headers`: what else it says when it dials. */
+  constructor(url: string, token: string, machine = new FakeMachine(), headers: Record<string, string> = {}) {
     this.#url = url;
     this.token = token;
     this.machine = machine;
+    this.#headers = headers;
     this.#server.on('request', (request, response) => {
       this.#serve(request, response).catch((error: unknown) => {
         if (!response.stream.destroyed) fail(response, 500, { code: 'internal', detail: String(error) });
@@ -136,7 +146,9 @@ export class FakeAgent {
 
   #dial(): void {
     this.dials += 1;
-    const socket = new WebSocket(this.#url, { headers: { authorization: `Bearer ${this.token}` } });
+    const socket = new WebSocket(this.#url, {
+      headers: { ...this.#headers, authorization: `Bearer ${this.token}` },
+    });
     this.#socket = socket;
     socket.once('open', () => {
       const stream = createWebSocketStream(socket);
@@ -174,6 +186,13 @@ export class FakeAgent {
     }
     const [, room, id, verb] = url.pathname.split('/');
     if (room === 'health') return json(response, 200, { running_execs: machine.execs.size });
+    if (room === 'seal') {
+      machine.seal();
+      return json(response, 200, { terminated: 0, killed: 0 });
+    }
+    if (machine.sealed && changes(request.method!, url.pathname, machine)) {
+      return fail(response, 409, { code: 'session_stopping', detail: 'The sandbox is sealed' });
+    }
     if (room === 'workspace') return this.#workspace(id!, JSON.parse(body.toString()), response);
     if (room === 'execs') return this.#exec(request.method!, id!, verb, url.searchParams, body, response);
     fail(response, 404, { code: 'route_not_found', detail: url.pathname });
@@ -273,6 +292,13 @@ export class FakeAgent {
     const bytes = [...machine.files.values()].reduce((sum, text) => sum + Buffer.byteLength(text), 0);
     json(response, 200, { version, files: machine.files.size, bytes });
   }
+}
+
+/** Whether a sealed agent refuses the request. */
+function changes(method: string, path: string, { execs }: FakeMachine): boolean {
+  const [, room, id, verb] = path.split('/');
+  if (room === 'execs') return verb === 'stdin' || (method === 'PUT' && !execs.has(id!));
+  return room === 'files' && method !== 'GET';
 }
 
 /** `echo TEXT` and `exit N` run to their end; `cat` answers its input; all else runs until the test or a signal ends it. */

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { machineLost } from '../../controller/sessions/failures.ts';
 import { createMachines, hasEnded, isGone, type MachineView } from '../../controller/sessions/machines.ts';
 import { parseSandboxName } from '../../controller/sessions/names.ts';
 import { createFlyClient } from '../../fly/index.ts';
@@ -72,5 +73,26 @@ describe('Fly’s word', () => {
 
   it('that there is no such machine is both', () => {
     expect([hasEnded(null), isGone(null)]).toEqual([true, true]);
+  });
+});
+
+describe('what became of a machine that has ended', () => {
+  it.each<[string, MachineView | null, string, RegExp]>([
+    ['is gone', null, 'machine_lost', /gone$/],
+    ['stopped', machine({ state: 'stopped' }), 'machine_lost', /stopped$/],
+    [
+      'ended with a code',
+      machine({ state: 'stopped', exit: { code: 70, oomKilled: false } }),
+      'machine_lost',
+      /exit code 70$/,
+    ],
+    [
+      'was killed for memory',
+      machine({ state: 'destroyed', exit: { code: 137, oomKilled: true } }),
+      'out_of_memory',
+      /its memory was used up$/,
+    ],
+  ])('%s', (_what, view, code, detail) => {
+    expect(machineLost(view, 'It ended')).toMatchObject({ code, detail: expect.stringMatching(detail) });
   });
 });

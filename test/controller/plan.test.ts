@@ -32,6 +32,13 @@ function row(name: string, state: SandboxState, fields: Partial<SandboxRow> = {}
     updated_at: at,
     ready_at: null,
     gone_at: null,
+    stopping_at: null,
+    sealing_at: null,
+    grace_ms: null,
+    discard_unsaved: false,
+    restore_version: null,
+    unresponsive_since: null,
+    agent_boot: null,
     ...fields,
   };
 }

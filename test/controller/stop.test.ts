@@ -32,17 +32,53 @@ describe('a stop', () => {
     expect(await stopped).toMatchObject({ status: 'stopped', head: 1 });
   });
 
-  it('saves what was written while it saved', async () => {
-    const { manager, lifecycle, inside } = await open('meanwhile');
+  it('seals the agent before it saves, once, and ends what runs', async () => {
+    const { manager, inside } = await open('barrier');
+    const running = manager.execCommand('barrier', 'runs on');
+    await world.until(() => inside.execs.size === 1);
+    expect(await manager.destroySandbox('barrier')).toMatchObject({ status: 'stopped', head: 1 });
+    expect(await running).toMatchObject({ result: { kind: 'signaled', signal: 'SIGTERM', by: 'stop' } });
+    const asked = inside.requests.filter((path) => /seal|workspace/.test(path)).slice(1);
+    expect(asked).toEqual(['POST /seal', 'POST /workspace/pack', 'POST /workspace/upload']);
+  });
+
+  it('lets nothing through on the word of a controller that knows nothing of it', async () => {
+    const { app, manager, inside, hub } = await open('cut-off');
     let letGo: () => void = () => undefined;
     inside.gates.set('/workspace/upload', new Promise((resolve) => (letGo = resolve)));
-    const stopped = manager.destroySandbox('meanwhile');
+    const stopped = manager.destroySandbox('cut-off');
     await world.until(() => inside.requests.includes('POST /workspace/upload'));
-    inside.files.set('late.txt', 'written after the walk');
+    // Straight to the agent, as a controller does that has the link and has not heard of the stop.
+    const reply = await hub.get('s-cut-off-1')!.request({ method: 'PUT', path: '/execs/late', body: '{}' });
+    await expect(reply.check()).rejects.toMatchObject({ code: 'session_stopping', kind: 'fault' });
     letGo();
-    expect(await stopped).toMatchObject({ status: 'stopped', head: 2 });
-    await lifecycle.startSandbox('meanwhile');
-    expect(world.running('s-meanwhile-2').inside.files.get('late.txt')).toBe('written after the walk');
+    expect(await stopped).toMatchObject({ status: 'stopped' });
+    expect(await world.live(app)).toEqual([]);
+  });
+
+  it('is cancelled by an open until it is sealed', async () => {
+    const { manager, agent, machine, inside } = await open('second-thoughts');
+    agent.stop();
+    await manager.destroySandbox('second-thoughts', { waitMs: 0 });
+    expect(await manager.createSandbox({ sessionId: 'second-thoughts' })).toMatchObject({
+      status: 'ready',
+      incarnation: 1,
+    });
+    world.redial(machine, inside);
+    expect(await manager.execCommand('second-thoughts', 'echo here')).toMatchObject({ stdout: 'here\n' });
+    expect(inside.sealed).toBe(false);
+  });
+
+  it('that is sealed is waited for by an open, which starts a new sandbox', async () => {
+    const { manager, inside } = await open('in-turn');
+    let letGo: () => void = () => undefined;
+    inside.gates.set('/workspace/pack', new Promise((resolve) => (letGo = resolve)));
+    await manager.destroySandbox('in-turn', { waitMs: 0 });
+    await world.until(() => inside.sealed);
+    const opened = manager.createSandbox({ sessionId: 'in-turn' });
+    letGo();
+    expect(await opened).toMatchObject({ status: 'ready', incarnation: 2 });
+    expect(world.running('s-in-turn-2').inside.files.get('work.txt')).toBe('work of in-turn');
   });
 
   it('is gone by Fly’s own word before the row says so', async () => {
@@ -54,13 +90,29 @@ describe('a stop', () => {
     expect(await world.live(app)).toEqual([]);
   });
 
-  it('saves at a later try what could not be saved at the first', async () => {
-    const { manager, inside } = await open('retry');
-    inside.failures.push({ path: '/workspace/upload', times: 2, status: 503, error: AWAY });
-    expect(await manager.destroySandbox('retry')).toMatchObject({ status: 'stopped', head: 1, error: null });
+  it('whose save fails keeps the sandbox, says so at once, and ends when a later save succeeds', async () => {
+    const { app, manager, inside } = await open('retry');
+    inside.failures.push({ path: '/workspace/upload', times: 1, status: 503, error: AWAY });
+    await expect(manager.destroySandbox('retry')).rejects.toMatchObject({
+      code: 'save_failed',
+      detail: expect.stringContaining('storage is away'),
+    });
+    expect(await world.store.getSession('retry')).toMatchObject({
+      status: 'stopping',
+      save: { state: 'failing', code: 'storage_unavailable' },
+    });
+    expect(await world.live(app)).toMatchObject([{ state: 'started' }]);
+    await world.until(async () => (await world.store.getSession('retry')).status === 'stopped');
+    expect(await world.store.getSession('retry')).toMatchObject({
+      head: 1,
+      error: null,
+      save: { state: 'ok' },
+    });
+    const kinds = (await world.store.listSessionEvents('retry', { limit: 50 })).map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind.startsWith('save.'))).toEqual(['save.failing', 'save.recovered']);
   });
 
-  it('saves under a controller that comes long after, as patiently as at first', async () => {
+  it('saves under a controller that comes long after', async () => {
     const app = await world.app();
     const first = await world.controller(app);
     await first.manager.createSandbox({ sessionId: 'orphaned' });
@@ -71,8 +123,7 @@ describe('a stop', () => {
     await world.until(() => inside.requests.includes('POST /workspace/upload'));
     await world.close(first);
     inside.failures[0]!.times = 1;
-    const clock = () => Date.now() + 3_600_000;
-    await world.controller(app, { env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200' }, clock });
+    await world.controller(app, { env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200' } });
     await world.until(async () => (await world.store.getSession('orphaned')).sandbox_id === null);
     expect(await world.store.getSession('orphaned')).toMatchObject({
       status: 'stopped',
@@ -81,23 +132,42 @@ describe('a stop', () => {
     });
   });
 
-  it('goes on without a save that keeps failing, and says so; the last saved version stands', async () => {
-    const { app, manager, lifecycle, inside, ...controller } = await open('lossy');
-    const [row] = await world.sandboxes('lossy');
-    expect(row!.state).toBe('ready');
-    inside.failures.push({ path: '/workspace/upload', times: 0, status: 503, error: AWAY });
+  it('gives up what can not be saved when a caller says so, with what is lost in an event', async () => {
+    const { app, manager, lifecycle, inside } = await open('lossy');
     await manager.destroySandbox('lossy');
     await lifecycle.startSandbox('lossy');
     const second = world.running('s-lossy-2').inside;
     second.files.set('work.txt', 'newer work');
     second.failures.push({ path: '/workspace/upload', times: 999, status: 503, error: AWAY });
-    const stopped = await manager.destroySandbox('lossy');
+    await expect(manager.destroySandbox('lossy')).rejects.toMatchObject({ code: 'save_failed' });
+    await expect(manager.createSandbox({ sessionId: 'lossy' })).rejects.toMatchObject({
+      code: 'save_failed',
+    });
+    const stopped = await manager.destroySandbox('lossy', { discardUnsaved: true });
     expect(stopped).toMatchObject({ status: 'failed', head: 1, error: { code: 'save_failed' } });
     expect(stopped.error!.detail).toContain('storage is away');
+    const events = await world.store.listSessionEvents('lossy', { limit: 50 });
+    expect(events.find(({ kind }) => kind === 'sandbox.discarded')).toMatchObject({
+      data: { lost: { files: 1, bytes: 10, since_version: 1 } },
+    });
     expect(await world.live(app)).toEqual([]);
     await lifecycle.startSandbox('lossy');
     expect(world.running('s-lossy-3').inside.files.get('work.txt')).toBe('work of lossy');
-    expect(controller.hub.size).toBe(1);
+    expect(inside.sealed).toBe(true);
+  });
+
+  it('gives it up when the time for that is over', async () => {
+    const { manager, app, inside, ...first } = await open('overdue');
+    inside.failures.push({ path: '/workspace/upload', times: 999, status: 503, error: AWAY });
+    await expect(manager.destroySandbox('overdue')).rejects.toMatchObject({ code: 'save_failed' });
+    await world.close(first);
+    await world.agePast(`s-overdue-1`, 60_000);
+    await world.controller(app, {
+      env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200', MOBVIBE_UNSAVED_KEEP_MS: '60000' },
+    });
+    await world.until(async () => (await world.store.getSession('overdue')).status === 'failed');
+    expect(await world.store.getSession('overdue')).toMatchObject({ error: { code: 'save_failed' } });
+    expect(await world.live(app)).toEqual([]);
   });
 
   it('does not wait for the files of a machine that has died', async () => {
@@ -111,9 +181,11 @@ describe('a stop', () => {
   it('refuses what was uploaded short', async () => {
     const { manager, inside } = await open('short');
     inside.shortens = true;
-    const stopped = await manager.destroySandbox('short');
-    expect(stopped).toMatchObject({ head: 0, error: { code: 'save_failed' } });
-    expect(stopped.error!.detail).toMatch(/bytes in storage, expected/);
+    await expect(manager.destroySandbox('short')).rejects.toMatchObject({
+      code: 'save_failed',
+      detail: expect.stringMatching(/bytes in storage, expected/),
+    });
+    expect(await world.store.getSession('short')).toMatchObject({ status: 'stopping', head: 0 });
   });
 
   it('can be asked for twice, and of a session that is stopped', async () => {
@@ -133,11 +205,23 @@ describe('a stop', () => {
     await manager.execCommand('late', 'echo cached');
     await manager.destroySandbox('late', { waitMs: 0 });
     await expect(manager.execCommand('late', 'echo no')).rejects.toMatchObject({ code: 'session_stopping' });
-    await expect(manager.createSandbox({ sessionId: 'late' })).rejects.toMatchObject({
-      code: 'session_stopping',
-    });
     letGo();
     await world.until(async () => (await world.store.getSession('late')).status === 'stopped');
+  });
+
+  it('does not wait for a machine that Fly will not end: the session opens again, the old one is asked for on and on', async () => {
+    const { app, manager, lifecycle } = await open('undying');
+    const fault = { kind: 'answer', action: 'machine.destroy', status: 503, error: 'away' } as const;
+    world.fly.faults.add({ ...fault, times: 40 });
+    expect(await manager.destroySandbox('undying')).toMatchObject({ status: 'stopped', head: 1 });
+    expect(await lifecycle.startSandbox('undying')).toMatchObject({ status: 'ready', incarnation: 2 });
+    expect(world.running('s-undying-2').inside.files.get('work.txt')).toBe('work of undying');
+    const states = (await world.sandboxes('undying')).map(({ state }) => state);
+    expect(states).toEqual(['destroying', 'ready']);
+    world.fly.faults.clear();
+    await world.until(async () => (await world.live(app)).length === 1);
+    await world.until(async () => (await world.sandboxes('undying'))[0]!.state === 'gone');
+    expect(await world.store.getSession('undying')).toMatchObject({ status: 'ready', incarnation: 2 });
   });
 
   it('retries a destroy that Fly does not take, for as long as it takes', async () => {

@@ -22,9 +22,11 @@ it('a worker whose every write is refused gives up, for the next clean-up to loo
         await turn();
         return row;
       },
+      sandboxSealing: async () => row,
     },
-    hub: { get: () => ({}) },
+    hub: { waitFor: async () => ({}) },
     files: {
+      seal: async () => ({ terminated: 0, killed: 0 }),
       save: async () => {
         throw new CodedError('fenced', 'never yours');
       },

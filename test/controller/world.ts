@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client } from 'pg';
 import { pino } from 'pino';
 import { expect } from 'vitest';
 import { agentToken } from '../../controller/agents/token.ts';
@@ -20,7 +21,6 @@ export const SECRET = 'a-secret-of-at-least-32-characters!';
 export const FLY_TOKEN = 'local-token';
 /** Short enough for tests, long enough that two looks are two. */
 export const TIMES = {
-  stopSaveMs: 1_500,
   lookApartMs: 40,
   retryMs: 10,
   unknownGraceMs: 0,
@@ -183,6 +183,15 @@ export class World {
     void machine.exited.then(() => agent.stop());
   }
 
+  /** Another process of the machine's agent, as after a restart by init. */
+  redial(machine: SimulatedMachine, inside: FakeMachine, headers: Record<string, string> = {}): FakeAgent {
+    const env = machine.spec.env as unknown as AgentEnv;
+    const agent = new FakeAgent(env.MOBVIBE_AGENT_DIAL_URL, env.MOBVIBE_AGENT_TOKEN, inside, headers).start();
+    this.machines.set(machine.spec.name, { machine, agent, inside });
+    void machine.exited.then(() => agent.stop());
+    return agent;
+  }
+
   /** The running machine of this sandbox. */
   running(name: string): Running {
     const found = this.machines.get(name);
@@ -204,6 +213,17 @@ export class World {
     const { data, error } = await this.#database.from('cells').select('*').eq('stack', stack).order('app');
     if (error) throw error;
     return data;
+  }
+
+  /** As if so much more time had passed since the sandbox's stop was committed. */
+  async agePast(sandbox: string, ms: number): Promise<void> {
+    const admin = new Client(this.supabase.connection);
+    await admin.connect();
+    await admin.query(
+      `update sandboxes set stopping_at = stopping_at - $2 * interval '1 millisecond' where name = $1`,
+      [sandbox, ms],
+    );
+    await admin.end();
   }
 
   /** As `pulumi up` does with fewer cells, or an operator by hand: with all that is in it. */

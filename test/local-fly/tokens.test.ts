@@ -139,7 +139,7 @@ test('every call of the controller on its cells works with their tokens alone', 
       const signal = AbortSignal.timeout(10_000);
       await machines.ping();
       const settings = { region: 'sjc', cpu_kind: 'shared', cpus: 1, memory_mb: 256 } as never;
-      const sandbox = { name: 's-one-1', session_id: 'one', app: cellApp };
+      const sandbox = { name: 's-one-1', session_id: 'one', app: cellApp, fence: 1 };
       const { id } = await machines.create(sandbox, settings, { timeoutMs: 5_000, signal });
       expect((await machines.list(cellApp, signal)).map((machine) => machine.id)).toEqual([id]);
       expect(await machines.find(cellApp, 's-one-1')).toMatchObject({ id });

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
-import type { KnownCell } from '../../controller/store/index.ts';
+import type { KnownCell, Opened } from '../../controller/store/index.ts';
 import type {
   CellRow,
   JobRow,
@@ -23,9 +23,21 @@ export function callsOn(pool: Pool) {
   return {
     open: (id: string, settings: object | null = SETTINGS, options?: CallOptions, app = 'cell') =>
       only(
-        rpc<{ session: SessionRow; sandbox: SandboxRow; created: boolean; opened: boolean }>(
+        rpc<Opened>('session_open', { p_id: id, p_settings: settings, p_app: app, p_actor: 'test' }, options),
+      ),
+    /** With the arguments of later versions of the function. */
+    openAt: (id: string, more: { version?: number; startsPerHour?: number }, options?: CallOptions) =>
+      only(
+        rpc<Opened>(
           'session_open',
-          { p_id: id, p_settings: settings, p_app: app, p_actor: 'test' },
+          {
+            p_id: id,
+            p_settings: null,
+            p_app: 'cell',
+            p_actor: 'test',
+            p_version: more.version ?? null,
+            p_starts_per_hour: more.startsPerHour ?? null,
+          },
           options,
         ),
       ),
@@ -39,11 +51,11 @@ export function callsOn(pool: Pool) {
       ),
     ready: ({ name, fence }: Fenced, options?: CallOptions) =>
       only(rpc<SandboxRow>('sandbox_ready', { p_name: name, p_fence: fence, p_actor: 'test' }, options)),
-    stop: (id: string, reason = 'asked', options?: CallOptions) =>
+    stop: (id: string, reason = 'asked', options?: CallOptions, discard = false) =>
       only(
         rpc<{ session: SessionRow; sandbox: SandboxRow | null }>(
           'session_stop',
-          { p_id: id, p_reason: reason, p_actor: 'test' },
+          { p_id: id, p_reason: reason, p_actor: 'test', p_discard: discard },
           options,
         ),
       ),
@@ -52,6 +64,69 @@ export function callsOn(pool: Pool) {
         rpc<SandboxRow>(
           'sandbox_destroying',
           { p_name: name, p_fence: fence, p_reason: reason, p_actor: 'test' },
+          options,
+        ),
+      ),
+    sealing: ({ name, fence }: Fenced, options?: CallOptions) =>
+      only(rpc<SandboxRow>('sandbox_sealing', { p_name: name, p_fence: fence, p_actor: 'test' }, options)),
+    discard: ({ name, fence }: Fenced, keepMs: number, lost: object | null = null, options?: CallOptions) =>
+      only(
+        rpc<SandboxRow>(
+          'sandbox_discard',
+          {
+            p_name: name,
+            p_fence: fence,
+            p_keep_ms: keepMs,
+            p_reason: 'failed save_failed: given up',
+            p_lost: lost,
+            p_actor: 'test',
+          },
+          options,
+        ),
+      ),
+    releaseSession: (
+      { name, fence }: Fenced,
+      error: { code: string; detail: string } | null = null,
+      options?: CallOptions,
+    ) =>
+      only(
+        rpc<SandboxRow>(
+          'session_release',
+          { p_name: name, p_fence: fence, p_error: error, p_actor: 'test' },
+          options,
+        ),
+      ),
+    unresponsive: ({ name, fence }: Fenced, unresponsive: boolean, options?: CallOptions) =>
+      only(
+        rpc<SandboxRow>(
+          'sandbox_unresponsive',
+          { p_name: name, p_fence: fence, p_unresponsive: unresponsive, p_reason: 'silent', p_actor: 'test' },
+          options,
+        ),
+      ),
+    agentRestarted: ({ name, fence }: Fenced, boot: string, options?: CallOptions) =>
+      only(
+        rpc<SandboxRow>(
+          'sandbox_agent_restarted',
+          { p_name: name, p_fence: fence, p_boot: boot, p_reason: 'out_of_memory', p_actor: 'test' },
+          options,
+        ),
+      ),
+    saveFailed: ({ name, fence }: Fenced, code: string, options?: CallOptions) =>
+      only(
+        rpc<SessionRow>(
+          'save_failed',
+          { p_name: name, p_fence: fence, p_code: code, p_detail: `it was ${code}`, p_actor: 'test' },
+          options,
+        ),
+      ),
+    saveDone: ({ name, fence }: Fenced, options?: CallOptions) =>
+      only(rpc<SessionRow>('save_done', { p_name: name, p_fence: fence, p_actor: 'test' }, options)),
+    refused: ({ id, token }: Claim, options?: CallOptions) =>
+      only(
+        rpc<JobRow>(
+          'job_refused',
+          { p_id: id, p_token: token, p_reason: 'the sandbox is being stopped', p_delay_ms: 0 },
           options,
         ),
       ),

@@ -139,12 +139,23 @@ test('every function pins its search_path and is granted to service_role alone; 
       'job_enqueue',
       'job_finish',
       'job_heartbeat',
+      'job_refused',
       'job_release',
       'job_started',
     ],
     ...['jobs_claim', 'manifest_commit'],
-    ...['sandbox_created', 'sandbox_destroying', 'sandbox_gone', 'sandbox_ready', 'sandbox_stop'],
-    ...['session_open', 'session_stop', 'session_touch'],
+    ...[
+      'sandbox_agent_restarted',
+      'sandbox_created',
+      'sandbox_destroying',
+      'sandbox_discard',
+      'sandbox_gone',
+      'sandbox_ready',
+      'sandbox_sealing',
+      'sandbox_stop',
+      'sandbox_unresponsive',
+    ],
+    ...['save_done', 'save_failed', 'session_open', 'session_release', 'session_stop', 'session_touch'],
   ]);
 });
 

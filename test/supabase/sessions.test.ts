@@ -112,14 +112,6 @@ describe('a session', () => {
     });
   });
 
-  test('cannot be opened while it is being stopped', async () => {
-    const sandbox = await db.readySession('in-between');
-    await db.stop('in-between');
-    await expect(db.open('in-between')).rejects.toMatchObject(refusal('session_stopping'));
-    await db.destroying(sandbox);
-    await expect(db.open('in-between', null)).rejects.toMatchObject(refusal('session_stopping'));
-  });
-
   test.each(['', '-a', 'a-', 'A', 'a_b', 'a/b', 'ü', 'a'.repeat(49), "a'; drop table jobs"])(
     'the id %j is refused',
     async (id) => {

@@ -238,6 +238,8 @@ function sessionRow(id: string, region: string, incarnation: number): SessionRow
     sandbox_region: region,
     head: 0,
     error: null,
+    save: { state: 'ok', since: null, code: null, detail: null },
+    save_attempts: 0,
     last_active_at: now(),
     created_at: now(),
     updated_at: now(),
@@ -259,6 +261,13 @@ function sandboxRow({ id, incarnation, fence }: SessionRow): SandboxRow {
     updated_at: now(),
     ready_at: now(),
     gone_at: null,
+    stopping_at: null,
+    sealing_at: null,
+    grace_ms: null,
+    discard_unsaved: false,
+    restore_version: null,
+    unresponsive_since: null,
+    agent_boot: null,
   };
 }
 
