@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { constants, unlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { AgentHealth, WorkspaceState } from '../../controller/agents/wire.ts';
@@ -12,6 +12,7 @@ const CREATE = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constan
 
 export interface HealthParts {
   sandbox: string;
+  bootId: string;
   tree: Beneath;
   now: () => number;
   workspace: () => WorkspaceState;
@@ -21,7 +22,6 @@ export interface HealthParts {
 /** Says how the machine is. Throws where its disk doesn't give back what was written. */
 export class Health {
   readonly #parts: HealthParts;
-  readonly #bootId = randomUUID();
   readonly #startedAt: number;
 
   constructor(parts: HealthParts) {
@@ -30,12 +30,12 @@ export class Health {
   }
 
   async check(): Promise<AgentHealth> {
-    const { sandbox, tree, now, workspace, runningExecs } = this.#parts;
+    const { sandbox, bootId, tree, now, workspace, runningExecs } = this.#parts;
     const began = now();
     await proveDisk(tree);
     return {
       sandbox,
-      boot_id: this.#bootId,
+      boot_id: bootId,
       version: VERSION,
       started_at: this.#startedAt,
       disk_ms: now() - began,

@@ -1,4 +1,7 @@
-import { mkdirSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, stat } from 'node:fs';
+import { BOOT_HEADER, RESTARTED_HEADER } from '../../controller/agents/wire.ts';
+import { startHeartbeat } from './heartbeat.ts';
 import { log, messageOf } from './log.ts';
 import { takeSettings } from './settings.ts';
 import { Tunnel } from './tunnel/tunnel.ts';
@@ -13,11 +16,20 @@ const settings = takeSettings(process.env);
 process.umask(0o022);
 mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
 
+startHeartbeat(settings.stateDir);
+// Makes the threads that work on files, all of them: when user code has taken all that there are, it would be too late.
+stat('/', () => {});
+const bootId = randomUUID();
+
 // The link is dialed first; all that serves it is loaded while the controller answers.
-const sandbox = import('./sandbox.ts').then(({ openSandbox }) => openSandbox(settings, process.env));
+const sandbox = import('./sandbox.ts').then(({ openSandbox }) => openSandbox(settings, process.env, bootId));
 const tunnel = new Tunnel({
   url: settings.dialUrl,
   token: settings.token,
+  headers: {
+    [BOOT_HEADER]: bootId,
+    ...(settings.restarted === undefined ? {} : { [RESTARTED_HEADER]: settings.restarted }),
+  },
   orphanTimeoutMs: settings.orphanTimeoutMs,
   router: sandbox.then(({ router }) => router),
   now: Date.now,

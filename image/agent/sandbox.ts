@@ -4,6 +4,10 @@ import { Beneath } from './files/beneath.ts';
 import { fileRoutes } from './files/routes.ts';
 import { Health } from './health.ts';
 import { Router } from './http/router.ts';
+import { Gate } from './seal/gate.ts';
+import { pauseFor } from './seal/pause.ts';
+import { sealRoutes } from './seal/routes.ts';
+import { Seal } from './seal/seal.ts';
 import type { Settings } from './settings.ts';
 import { laneOpener } from './tunnel/lane.ts';
 import { openUserSide } from './user/open.ts';
@@ -17,11 +21,18 @@ export interface Sandbox {
 }
 
 /** Puts together all that answers the controller. */
-export async function openSandbox(settings: Settings, machineEnv: NodeJS.ProcessEnv): Promise<Sandbox> {
+export async function openSandbox(
+  settings: Settings,
+  machineEnv: NodeJS.ProcessEnv,
+  bootId: string,
+): Promise<Sandbox> {
   const now = Date.now;
-  const user = await openUserSide(settings, machineEnv);
+  const { stateDir, fence, restarted } = settings;
+  const { side: user, processes } = await openUserSide(settings, machineEnv, now);
   const tree = new Beneath(settings.workspaceDir);
-  const execs = new ExecTable({ user, stateDir: settings.stateDir, now });
+  const gate = new Gate();
+  const execs = new ExecTable({ user, gate, stateDir, now, restarted });
+  const seal = new Seal({ gate, processes, execs, stateDir, fence });
   const workspace = new Workspace({
     tree,
     stateDir: settings.stateDir,
@@ -31,18 +42,21 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
       settings.egressProxyUrl === undefined
         ? undefined
         : { url: settings.egressProxyUrl, token: settings.token },
+    quiet: pauseFor({ gate, processes, now }),
     now,
   });
   const health = new Health({
     sandbox: settings.sandbox,
+    bootId,
     tree,
     now,
     workspace: () => workspace.state,
     runningExecs: () => execs.running,
   });
-  const router = new Router(laneOpener(settings.dialUrl, settings.token));
+  const router = new Router(laneOpener(settings.dialUrl, settings.token), gate.signal);
   router.on('GET', '/health', async (call) => call.reply(200, await health.check()));
-  execRoutes(router, execs);
+  execRoutes(router, execs, gate);
+  sealRoutes(router, seal);
   fileRoutes(router, tree, user.owner);
   workspaceRoutes(router, workspace);
   return {

@@ -1,11 +1,13 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** What the launcher tells the agent; see `AgentEnv` in controller/agents/wire.ts for the first six. */
+/** What the launcher tells the agent; see `AgentEnv` in controller/agents/wire.ts for the first seven. */
 export interface Settings {
   dialUrl: string;
   token: string;
   sandbox: string;
+  /** The sandbox's fencing token. */
+  fence: number;
   /** `1000:1000`, `nested` or absent: run user code as oneself. */
   user: string | undefined;
   egressProxyUrl: string | undefined;
@@ -16,6 +18,8 @@ export interface Settings {
   stateDir: string;
   /** `MOBVIBE_USER_HOME_DIR`: HOME of user code; made where it's missing. */
   homeDir: string;
+  /** `MOBVIBE_AGENT_RESTARTED`, set by init: why the agent before this one in the same machine ended. */
+  restarted: string | undefined;
 }
 
 /** A variable of the agent's environment is missing or unusable. */
@@ -45,15 +49,22 @@ export function takeSettings(env: NodeJS.ProcessEnv): Settings {
     }
     return value;
   };
+  const fence = (): number => {
+    const value = Number(taken.MOBVIBE_FENCE ?? 0);
+    if (Number.isSafeInteger(value) && value >= 0) return value;
+    throw new SettingsError(`MOBVIBE_FENCE must be a whole number, it is "${taken.MOBVIBE_FENCE}"`);
+  };
   return {
     dialUrl: required('MOBVIBE_AGENT_DIAL_URL'),
     token: required('MOBVIBE_AGENT_TOKEN'),
     sandbox: required('MOBVIBE_SANDBOX'),
+    fence: fence(),
     user: taken.MOBVIBE_AGENT_USER,
     egressProxyUrl: taken.MOBVIBE_EGRESS_PROXY_URL,
     orphanTimeoutMs: milliseconds('MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS', 1_800_000),
     workspaceDir: taken.MOBVIBE_WORKSPACE_DIR ?? '/workspace',
     stateDir: taken.MOBVIBE_AGENT_STATE_DIR ?? join(tmpdir(), 'mobvibe-agent'),
     homeDir: taken.MOBVIBE_USER_HOME_DIR ?? '/home/user',
+    restarted: taken.MOBVIBE_AGENT_RESTARTED,
   };
 }

@@ -1,9 +1,11 @@
 import { join } from 'node:path';
-import type { ExecEvent, ExecInfo, ExecResult } from '../../../controller/agents/wire.ts';
+import type { ExecInfo, ExecResult } from '../../../controller/agents/wire.ts';
 import { Fault } from '../fault.ts';
 import type { Spawned, UserSide } from '../user/side.ts';
 import type { SpoolBudget } from './budget.ts';
+import type { Followed } from './follow.ts';
 import { Group } from './group.ts';
+import type { ExecEnd } from './journal.ts';
 import { countOomKills } from './oom.ts';
 import { Output } from './output.ts';
 import type { Command } from './spec.ts';
@@ -22,10 +24,12 @@ export interface ExecParts {
   budget: SpoolBudget;
   spoolDir: string;
   now: () => number;
+  /** Called before anybody is told. */
+  onEnd: (exec: Exec) => void;
 }
 
 /** One command and all that is known of it. */
-export class Exec {
+export class Exec implements Followed {
   readonly id: string;
   readonly command: Command;
   readonly pid: number;
@@ -38,12 +42,15 @@ export class Exec {
   readonly ended: Promise<void>;
   endedAt: number | undefined;
   /** The last event of the exec's stream; present once it has ended. */
-  end: (ExecEvent & { type: 'end' }) | undefined;
+  end: ExecEnd | undefined;
+  readonly following = new Set<Promise<unknown>>();
   readonly #group: Group;
+  readonly #onEnd: (exec: Exec) => void;
   readonly #outputs: Output[];
   readonly #oomKillsBefore = countOomKills();
   #deadline: NodeJS.Timeout;
   #timedOut = false;
+  #stopped = false;
   #groupEnded: Promise<void> | undefined;
   #waiting: (() => void)[] = [];
   #markEnded: () => void = () => {};
@@ -64,6 +71,7 @@ export class Exec {
     this.pid = child.pid!;
     this.#group = new Group(this.pid, `${MARK}=${id}`);
     this.now = parts.now;
+    this.#onEnd = parts.onEnd;
     this.startedAt = this.now();
     this.ended = new Promise((resolve) => {
       this.#markEnded = resolve;
@@ -76,6 +84,10 @@ export class Exec {
     this.#outputs = [new Output(stdout, this.stdout, this), new Output(stderr, this.stderr, this)];
     this.#deadline = setTimeout(() => this.#timeOut(), command.timeoutMs);
     child.once('exit', (code, signal) => void this.#exited(code, signal));
+  }
+
+  isOf(key: string): boolean {
+    return this.command.key === key;
   }
 
   info(): ExecInfo {
@@ -116,6 +128,11 @@ export class Exec {
     for (const output of this.#outputs) output.relieve();
   }
 
+  /** The session is being stopped, and all signals come from that. */
+  markStopped(): void {
+    this.#stopped = true;
+  }
+
   /** SIGTERM to the group, SIGKILL to what is left of it `graceMs` later. */
   stop(graceMs: number): void {
     this.#groupEnded ??= this.#group.end(graceMs);
@@ -142,13 +159,15 @@ export class Exec {
       duration_ms: this.endedAt - this.startedAt,
       ...(oomKilled ? { oom_killed: true } : {}),
     };
+    this.#onEnd(this);
     this.notify();
     this.#markEnded();
   }
 
   #result(code: number | null, signal: NodeJS.Signals | null): ExecResult {
     if (this.#timedOut) return { kind: 'timed_out', timeout_ms: this.command.timeoutMs };
-    return signal === null ? { kind: 'exited', code: code ?? 0 } : { kind: 'signaled', signal };
+    if (signal === null) return { kind: 'exited', code: code ?? 0 };
+    return { kind: 'signaled', signal, ...(this.#stopped ? { by: 'stop' } : {}) };
   }
 
   /** Waits for the pipes to close, but not for a process in the background that holds them open. */

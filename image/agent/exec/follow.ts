@@ -1,18 +1,47 @@
 import type { ExecEvent } from '../../../controller/agents/wire.ts';
 import type { Lines } from '../http/lines.ts';
 import { encode, incompleteTail } from './encode.ts';
-import type { Exec } from './exec.ts';
+import type { ExecEnd } from './journal.ts';
 import type { Cursor, Spool } from './spool.ts';
 
 const PIECE_BYTES = 128 << 10;
 const PING_EVERY_MS = 15_000;
 
+type Stream = Pick<Spool, 'start' | 'end' | 'closed' | 'attach' | 'detach' | 'read'>;
+
+/** An exec as its readers see it. */
+export interface Followed {
+  readonly id: string;
+  readonly pid: number;
+  readonly startedAt: number;
+  readonly stdout: Stream;
+  readonly stderr: Stream;
+  readonly now: () => number;
+  readonly end: ExecEnd | undefined;
+  /** Its readers of now. */
+  readonly following: Set<Promise<unknown>>;
+  changed(): Promise<void>;
+  notify(): void;
+  relieve(): void;
+}
+
+interface Offsets {
+  stdout: number;
+  stderr: number;
+}
+
 /** Sends an exec's output from these offsets on, and its end. Any number of readers may do so at any time. */
-export async function follow(
-  exec: Exec,
-  lines: Lines,
-  from: { stdout: number; stderr: number },
-): Promise<void> {
+export async function follow(exec: Followed, lines: Lines, from: Offsets): Promise<void> {
+  const following = tell(exec, lines, from);
+  exec.following.add(following);
+  try {
+    await following;
+  } finally {
+    exec.following.delete(following);
+  }
+}
+
+async function tell(exec: Followed, lines: Lines, from: Offsets): Promise<void> {
   const send = (event: ExecEvent): boolean => lines.write(event);
   const readers = (['stdout', 'stderr'] as const).map((name) => {
     const spool = exec[name];
@@ -52,7 +81,7 @@ export async function follow(
 /** What comes next for this reader; nothing where it has all there is. Moves the cursor. */
 async function nextEvent(
   type: 'stdout' | 'stderr',
-  spool: Spool,
+  spool: Stream,
   cursor: Cursor,
 ): Promise<ExecEvent | undefined> {
   for (;;) {

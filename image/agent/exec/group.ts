@@ -1,25 +1,16 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { isMarked, type Process, processes } from '../user/processes.ts';
 
 const LOOK_EVERY_MS = 50;
-
-interface Relation {
-  pid: number;
-  parent: number;
-  group: number;
-  session: number;
-  /** In clock ticks since boot: with the pid it names a process for good. */
-  born: string;
-}
 
 /** The processes of one exec: a process group, and those who left it. */
 export class Group {
   readonly #leader: number;
-  readonly #mark: Buffer;
+  readonly #mark: string;
 
   /** `mark`: `NAME=value` that is in the environment of its processes and of no others. */
   constructor(leader: number, mark: string) {
     this.#leader = leader;
-    this.#mark = Buffer.from(`\0${mark}\0`);
+    this.#mark = mark;
   }
 
   /** To every process of the group; false when there is none. */
@@ -50,10 +41,10 @@ export class Group {
 
   /** Whether anyone of the group is there and not only waiting to be reaped. */
   #isAlive(): boolean {
-    return this.signal(0) && relations().some((each) => each.group === this.#leader);
+    return this.signal(0) && processes().some((each) => each.group === this.#leader);
   }
 
-  #kill(family: Relation[]): void {
+  #kill(family: Process[]): void {
     this.signal('SIGKILL');
     let round = family;
     // A process may fork between the look and the kill; a few rounds catch its children.
@@ -74,10 +65,10 @@ export class Group {
    * All living processes that descend from the leader or from one of `known`, are in a session of theirs, or carry the mark:
    * a daemon has cut all other ties.
    */
-  #family(known: Relation[]): Relation[] {
-    const all = relations();
+  #family(known: Process[]): Process[] {
+    const all = processes();
     const alive = new Map(all.map((each) => [each.pid, each]));
-    const family = new Map<number, Relation>();
+    const family = new Map<number, Process>();
     for (const each of known) {
       if (alive.get(each.pid)?.born === each.born) family.set(each.pid, each);
     }
@@ -97,36 +88,4 @@ export class Group {
     }
     return [...family.values()];
   }
-}
-
-function isMarked(pid: number, mark: Buffer): boolean {
-  try {
-    return Buffer.concat([Buffer.of(0), readFileSync(`/proc/${pid}/environ`)]).includes(mark);
-  } catch {
-    return false; // It has ended, or is not the agent's to look at.
-  }
-}
-
-function relations(): Relation[] {
-  const found: Relation[] = [];
-  for (const name of readdirSync('/proc')) {
-    const pid = Number(name);
-    if (!Number.isInteger(pid)) continue;
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
-      // After the name, which may itself hold spaces and brackets: state, ppid, pgrp, session, … starttime (man proc_pid_stat).
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      if (fields[0] === 'Z') continue;
-      found.push({
-        pid,
-        parent: Number(fields[1]),
-        group: Number(fields[2]),
-        session: Number(fields[3]),
-        born: fields[19]!,
-      });
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  return found;
 }

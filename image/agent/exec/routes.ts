@@ -2,11 +2,12 @@ import { constants } from 'node:os';
 import { Fault } from '../fault.ts';
 import { Lines } from '../http/lines.ts';
 import type { Router } from '../http/router.ts';
+import type { Gate } from '../seal/gate.ts';
 import { follow } from './follow.ts';
 import { parseExecSpec } from './spec.ts';
 import type { ExecTable } from './table.ts';
 
-export function execRoutes(router: Router, execs: ExecTable): void {
+export function execRoutes(router: Router, execs: ExecTable, gate: Gate): void {
   router
     .on('PUT', '/execs/:id', async (call) => {
       const { exec, created } = await execs.start(call.id, parseExecSpec(await call.json()));
@@ -20,13 +21,15 @@ export function execRoutes(router: Router, execs: ExecTable): void {
       await follow(await execs.get(call.id), new Lines(call.stream), from);
     })
     .on('POST', '/execs/:id/stdin', async (call) => {
-      const exec = await execs.get(call.id);
-      if (exec.end !== undefined) throw new Fault('exec_ended', `Exec ${call.id} has ended`);
-      const received = await exec.stdin.write(call.body(), call.count('offset') ?? 0, call.flag('eof'));
+      const exec = await execs.live(call.id);
+      const offset = call.count('offset') ?? 0;
+      const received = await gate.admit(({ aside, signal }) =>
+        aside(() => exec.stdin.write(call.body(), offset, call.flag('eof'), signal)),
+      );
       call.reply(200, { received });
     })
     .on('POST', '/execs/:id/signal', async (call) => {
-      const exec = await execs.get(call.id);
+      const exec = await execs.live(call.id);
       exec.signal(checkSignal((await call.json()).signal));
       call.reply(204);
     });

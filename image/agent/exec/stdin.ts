@@ -19,9 +19,12 @@ export class Stdin {
     });
   }
 
-  /** Takes bytes that begin at `offset`; `eof` closes the input after them. Answers how many came until now. */
-  write(body: AsyncIterable<Buffer>, offset: number, eof: boolean): Promise<number> {
-    const turn = this.#turn.then(() => this.#take(body, offset, eof));
+  /**
+   * Takes bytes that begin at `offset`; `eof` closes the input after them. Answers how many came until now. `signal` ends it while it
+   * waits for a process that does not read.
+   */
+  write(body: AsyncIterable<Buffer>, offset: number, eof: boolean, signal: AbortSignal): Promise<number> {
+    const turn = this.#turn.then(() => this.#take(body, offset, eof, signal));
     this.#turn = turn.catch(() => {});
     return turn;
   }
@@ -30,7 +33,13 @@ export class Stdin {
     this.#pipe?.destroy();
   }
 
-  async #take(body: AsyncIterable<Buffer>, offset: number, eof: boolean): Promise<number> {
+  async #take(
+    body: AsyncIterable<Buffer>,
+    offset: number,
+    eof: boolean,
+    signal: AbortSignal,
+  ): Promise<number> {
+    signal.throwIfAborted();
     const pipe = this.#pipe;
     if (pipe === null) {
       throw new Fault('invalid_request', 'The exec was started without stdin', { field: 'stdin' });
@@ -44,7 +53,8 @@ export class Stdin {
       if (this.#ended) throw this.#conflict(this.#received);
       this.#received += fresh.length;
       // The process may never read, but it ends by its deadline, and then its pipe closes.
-      if (!this.#deaf && !pipe.write(fresh)) await drained(pipe);
+      if (!this.#deaf && !pipe.write(fresh)) await drained(pipe, signal);
+      signal.throwIfAborted();
     }
     if (eof && at < this.#received) throw this.#conflict(at);
     if (eof && !this.#ended) {

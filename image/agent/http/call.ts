@@ -20,8 +20,15 @@ export class Call {
   readonly #announcedBytes: string | undefined;
   readonly #laneId: string | undefined;
   readonly #openLane: OpenLane;
+  readonly #sealed: AbortSignal;
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, target: Target, openLane: OpenLane) {
+  constructor(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    target: Target,
+    openLane: OpenLane,
+    sealed: AbortSignal,
+  ) {
     this.stream = stream;
     this.method = String(headers[':method']);
     this.path = target.path;
@@ -30,6 +37,7 @@ export class Call {
     this.#announcedBytes = headers['content-length'];
     this.#laneId = headers[LANE_HEADER]?.toString();
     this.#openLane = openLane;
+    this.#sealed = sealed;
   }
 
   /** A query parameter that counts bytes, e.g. `offset`. */
@@ -55,8 +63,15 @@ export class Call {
     return this.#laneId === undefined ? undefined : this.#openLane(this.#laneId, this.stream);
   }
 
-  /** The bytes of the body. Throws at their end when they are not all that the caller meant to send. */
-  async *body(): AsyncGenerator<Buffer> {
+  /**
+   * The bytes of the body, which are for a change: a file or input. Throws at their end when they are not all that the caller meant to send,
+   * and at once when the sandbox is sealed, also while it waits for more.
+   */
+  body(): AsyncGenerator<Buffer> {
+    return whileOpen(this.#bytes(), this.#sealed);
+  }
+
+  async *#bytes(): AsyncGenerator<Buffer> {
     let bytes = 0;
     // Giving up on the body leaves the stream as it is, so that the error can still be answered.
     const parts = (await this.lane()) ?? this.stream.iterator({ destroyOnReturn: false });
@@ -78,7 +93,7 @@ export class Call {
   async json(): Promise<Record<string, unknown>> {
     const parts: Buffer[] = [];
     let bytes = 0;
-    for await (const part of this.body()) {
+    for await (const part of this.#bytes()) {
       bytes += part.length;
       if (bytes > MAX_JSON_BYTES) {
         throw new Fault('body_too_large', `The body has more than ${MAX_JSON_BYTES} bytes`);
@@ -122,6 +137,28 @@ export class Call {
     this.reply(fault.status, fault.toWire());
     // The rest of a body that nobody will read would use up the connection's window.
     if (!stream.readableEnded) stream.once('finish', () => stream.close(NGHTTP2_NO_ERROR));
+  }
+}
+
+/** Passes parts on until the signal comes, with whose reason it fails then, whatever it was waiting for. */
+async function* whileOpen(parts: AsyncGenerator<Buffer>, signal: AbortSignal): AsyncGenerator<Buffer> {
+  let giveUp: (reason: unknown) => void = () => {};
+  const close = () => giveUp(signal.reason);
+  signal.addEventListener('abort', close);
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const part = await new Promise<IteratorResult<Buffer>>((resolve, reject) => {
+        giveUp = reject;
+        parts.next().then(resolve, reject);
+      });
+      if (part.done) return;
+      yield part.value;
+    }
+  } finally {
+    signal.removeEventListener('abort', close);
+    // Where it still waits for a part, this is done when that comes, or nothing more does.
+    parts.return(undefined).catch(() => {});
   }
 }
 

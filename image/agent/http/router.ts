@@ -9,9 +9,12 @@ export type Handler = (call: Call) => void | Promise<void>;
 export class Router {
   readonly #handlers = new Map<string, Handler>();
   readonly #openLane: OpenLane;
+  readonly #sealed: AbortSignal;
 
-  constructor(openLane: OpenLane) {
+  /** `sealed` is aborted when nothing may change any more, and so nothing is taken that would be for a change. */
+  constructor(openLane: OpenLane, sealed: AbortSignal = new AbortController().signal) {
     this.#openLane = openLane;
+    this.#sealed = sealed;
   }
 
   on(method: string, pattern: string, handler: Handler): this {
@@ -28,7 +31,7 @@ export class Router {
     const query = new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1));
     const method = String(headers[':method']);
     const { handler, id } = this.#find(method, path);
-    const call = new Call(stream, headers, { path, query, id }, this.#openLane);
+    const call = new Call(stream, headers, { path, query, id }, this.#openLane, this.#sealed);
     if (handler === undefined) {
       call.fail(new Fault('route_not_found', `There is no ${method} ${path}`));
       return;

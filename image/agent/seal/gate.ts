@@ -1,66 +1,109 @@
 import { Fault } from '../fault.ts';
 
-/** Called right before a change is made: throws once the sandbox is sealed. */
+/** What an admitted change is given: to be called right before something is changed. Throws once the gate is closed. */
 export interface Still {
   (): void;
-  /** Aborted by the seal, for whoever waits for something in between. */
+  /** Aborted, with the fault as its reason, when the gate closes. */
   readonly signal: AbortSignal;
+  /**
+   * Runs a part that changes nothing which is saved, such as the wait for a body. A hold does not wait for it; after it, this waits
+   * until no hold is there, and throws once the gate is closed.
+   */
+  aside<T>(part: () => Promise<T>): Promise<T>;
 }
 
-/** Every change of the sandbox passes here. Once it is closed no more are let in. */
+/** Through it goes whatever changes files or starts processes, so that all of it can be held for a moment, or ended for good. */
 export class Gate {
-  readonly #sealed = new AbortController();
-  readonly #still: Still;
-  readonly #admitted = new Set<Promise<unknown>>();
-  #held: Promise<unknown> | undefined;
+  readonly #closing = new AbortController();
+  readonly #holdPatienceMs: number;
+  #inside = 0;
+  #aside = 0;
+  #held = false;
+  #changed: (() => void)[] = [];
 
-  constructor() {
-    const { signal } = this.#sealed;
-    const check = () => {
-      if (signal.aborted) throw stopping();
-    };
-    this.#still = Object.assign(check, { signal });
+  /** `holdPatienceMs`: a hold waits so long for what was admitted before it; meanwhile others wait for the hold. */
+  constructor({ holdPatienceMs = 2_000 } = {}) {
+    this.#holdPatienceMs = holdPatienceMs;
   }
 
-  /** Throws `session_stopping` once closed. While somebody holds the gate, it is waited for. */
+  /** Aborted, with the fault as its reason, when the gate closes. */
+  get signal(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  get closed(): boolean {
+    return this.signal.aborted;
+  }
+
+  /** Runs a change. Throws `session_stopping` when the gate is closed; waits while it is held. */
   async admit<T>(work: (still: Still) => Promise<T> | T): Promise<T> {
-    this.#still();
-    while (this.#held !== undefined) await this.#held;
-    this.#still();
-    const running = (async () => work(this.#still))();
-    this.#admitted.add(running);
+    while (this.#held && !this.closed) await this.#change();
+    this.signal.throwIfAborted();
+    this.#inside += 1;
     try {
-      return await running;
+      return await work(this.#still());
     } finally {
-      this.#admitted.delete(running);
+      this.#inside -= 1;
+      this.#tell();
     }
   }
 
-  /** Lets nobody in any more and waits until what was let in has settled. */
+  /** Admits nothing more, for good. Settles when all that was admitted has settled, and no hold is there. */
   async close(): Promise<void> {
-    this.#sealed.abort(stopping());
-    await this.#settled();
+    if (!this.closed) this.#closing.abort(new Fault('session_stopping', 'The session is being stopped'));
+    this.#tell();
+    while (this.#inside > 0 || this.#held) await this.#change();
   }
 
-  /** Exclusive: nothing that was let in is under way while it runs, and new ones wait. */
+  /** Runs work while nothing is being changed. Rejects with `GateBusy` when what was admitted before takes too long. */
   async hold<T>(work: () => Promise<T>): Promise<T> {
-    while (this.#held !== undefined) await this.#held;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#held = promise;
+    while (this.#held) await this.#change();
+    this.#held = true;
+    let patient = true;
+    const timer = setTimeout(() => {
+      patient = false;
+      this.#tell();
+    }, this.#holdPatienceMs);
     try {
-      await this.#settled();
+      while (this.#inside > this.#aside) {
+        if (!patient) throw new GateBusy('Changes were under way for too long');
+        await this.#change();
+      }
       return await work();
     } finally {
-      this.#held = undefined;
-      resolve();
+      clearTimeout(timer);
+      this.#held = false;
+      this.#tell();
     }
   }
 
-  async #settled(): Promise<void> {
-    await Promise.allSettled([...this.#admitted]);
+  #still(): Still {
+    const { signal } = this;
+    const aside = async <T>(part: () => Promise<T>): Promise<T> => {
+      this.#aside += 1;
+      this.#tell();
+      try {
+        const value = await part();
+        while (this.#held && !this.closed) await this.#change();
+        signal.throwIfAborted();
+        return value;
+      } finally {
+        this.#aside -= 1;
+      }
+    };
+    return Object.assign(() => signal.throwIfAborted(), { signal, aside });
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#changed.push(resolve));
+  }
+
+  #tell(): void {
+    for (const wake of this.#changed.splice(0)) wake();
   }
 }
 
-function stopping(): Fault {
-  return new Fault('session_stopping', 'The session is being stopped: nothing is changed any more');
+/** A hold was not possible now. */
+export class GateBusy extends Error {
+  override readonly name = 'GateBusy';
 }

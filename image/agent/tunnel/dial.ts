@@ -5,9 +5,9 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MAX_MESSAGE_BYTES = 64 << 20;
 
 /** Dials the controller. Settles once the socket is open; an answer other than 101 is an error with its status. */
-export function dial(url: string, token: string): Promise<WebSocket> {
+export function dial(url: string, token: string, headers: Record<string, string> = {}): Promise<WebSocket> {
   const socket = new WebSocket(url, {
-    headers: { [LANES_HEADER]: '1', authorization: `Bearer ${token}` },
+    headers: { ...headers, [LANES_HEADER]: '1', authorization: `Bearer ${token}` },
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     maxPayload: MAX_MESSAGE_BYTES,
     perMessageDeflate: false,

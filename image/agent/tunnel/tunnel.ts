@@ -8,6 +8,8 @@ import { watch } from './watch.ts';
 export interface TunnelOptions {
   url: string;
   token: string;
+  /** Said with each dial. */
+  headers?: Record<string, string>;
   orphanTimeoutMs: number;
   /** Loaded while the first dial is under way, so that the link is not kept waiting for code. */
   router: Promise<Router>;
@@ -29,12 +31,12 @@ export class Tunnel {
   }
 
   async run(): Promise<void> {
-    const { url, token, now, random } = this.#options;
+    const { url, token, headers, now, random } = this.#options;
     const serving = import('./serve.ts');
     let orphaned = this.#countDown();
     for (let attempt = 0; !this.#closed; attempt += 1) {
       try {
-        const socket = await dial(url, token);
+        const socket = await dial(url, token, headers);
         this.#socket = socket;
         clearTimeout(orphaned);
         socket.once('close', () => {

@@ -1,8 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { accessSync, constants, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Fault } from '../fault.ts';
 import { log, messageOf } from '../log.ts';
+import type { UserLimits } from './limits.ts';
+import { send, statusOf } from './processes.ts';
 
 const READY_TIMEOUT_MS = 10_000;
 const NSENTER = '/usr/bin/nsenter';
@@ -30,11 +33,19 @@ const SETUP = [
  */
 export class Nested {
   readonly #hidden: string[];
+  readonly #limits: UserLimits;
   #side: Promise<Side> | undefined;
+  #session: number | undefined;
 
   /** `hidden`: folders of the agent that must not be seen from there. */
-  constructor(hidden: string[]) {
+  constructor(hidden: string[], limits: UserLimits) {
     this.#hidden = hidden;
+    this.#limits = limits;
+  }
+
+  /** Of the processes there that are not the user's; undefined while there are none. */
+  get ownSession(): number | undefined {
+    return this.#session;
   }
 
   /** Makes the namespaces where there are none: user code may have brought its own down, and all that ran there with them. */
@@ -43,9 +54,14 @@ export class Nested {
     const side = makeSide(this.#hidden);
     this.#side = side;
     const forget = () => {
-      if (this.#side === side) this.#side = undefined;
+      if (this.#side !== side) return;
+      this.#side = undefined;
+      this.#session = undefined;
     };
-    side.then(({ holder }) => holder.once('exit', forget), forget);
+    side.then(({ holder, session }) => {
+      this.#session = session;
+      holder.once('exit', forget);
+    }, forget);
     return side;
   }
 
@@ -55,13 +71,14 @@ export class Nested {
       throw new Fault('cwd_not_found', `"${cwd}" is not a directory`, { field: 'cwd' });
     }
     checkExecutable(argv[0]!, cwd, env.PATH ?? '');
+    if (this.#limits.reached()) throw new Fault('too_many_processes', this.#limits.told);
     const { init } = await this.open();
     // nsenter still has the agent's power, so a caller's LD_PRELOAD or PATH must not reach it: the caller's variables go as
     // values of ours, and are unpacked on the other side.
     const packed = Object.entries(env).map(
       ([name, value], index) => [`E${index}`, `${name}=${value}`] as const,
     );
-    const unpack = `exec env -i ${packed.map(([name]) => `"$${name}"`).join(' ')} "$@"`;
+    const unpack = `${this.#limits.script} exec env -i ${packed.map(([name]) => `"$${name}"`).join(' ')} "$@"`;
     return {
       argv: [
         ...[NSENTER, '-t', String(init), '-U', '-m', '-p', '-i', '--preserve-credentials'],
@@ -73,15 +90,21 @@ export class Nested {
     };
   }
 
+  /** Ends it and all that runs there. */
   async close(): Promise<void> {
     const side = await this.#side?.catch(() => undefined);
-    side?.holder.kill('SIGKILL');
+    if (side === undefined) return;
+    const gone = side.holder.exitCode ?? side.holder.signalCode ?? once(side.holder, 'exit');
+    // Its first process: the kernel ends the others with it, and `unshare` when it has.
+    send(side.init, 'SIGKILL');
+    await gone;
   }
 }
 
 interface Side {
   /** Process 1 of the namespaces, as the agent sees it. */
   init: number;
+  session: number;
   /** Ends with them, and they with it. */
   holder: ChildProcess;
 }
@@ -97,7 +120,8 @@ async function makeSide(hidden: string[]): Promise<Side> {
   await ready(holder);
   limitUserNamespaces(1);
   const children = readFileSync(`/proc/${holder.pid}/task/${holder.pid}/children`, 'latin1');
-  return { init: Number(children.trim().split(' ')[0]), holder };
+  const init = Number(children.trim().split(' ')[0]);
+  return { init, session: Number(statusOf(init)('NSsid')[0]), holder };
 }
 
 /**

@@ -9,8 +9,12 @@ import { Fault } from '../fault.ts';
 import type { Settings } from '../settings.ts';
 import { userEnvironment } from './environment.ts';
 import { openFolder } from './folder.ts';
+import { offerToOom } from './limits.ts';
 import type { Nested } from './nested.ts';
 import { discard, Pipes } from './pipes.ts';
+
+/** In the environment of user code that runs as the agent's own user: tells it from that of another agent. */
+export const MARK = 'SANDBOX_MARK';
 
 export interface Owner {
   uid: number;
@@ -33,12 +37,18 @@ export class UserSide {
   readonly #shell: string;
   readonly #pipes: Pipes;
 
-  constructor(settings: Settings, machineEnv: NodeJS.ProcessEnv, nested: Nested | undefined) {
+  /** `added`: to the environment of all user code. */
+  constructor(
+    settings: Settings,
+    machineEnv: NodeJS.ProcessEnv,
+    nested: Nested | undefined,
+    added: Record<string, string>,
+  ) {
     this.owner = parseOwner(settings.user);
     this.#nested = nested;
     this.#pipes = new Pipes(settings.stateDir);
     this.#workspaceDir = settings.workspaceDir;
-    this.#env = userEnvironment(settings.homeDir, machineEnv);
+    this.#env = { ...userEnvironment(settings.homeDir, machineEnv), ...added };
     this.#shell = ['/bin/bash', '/usr/bin/bash'].find((path) => existsSync(path)) ?? '/bin/sh';
   }
 
@@ -62,6 +72,8 @@ export class UserSide {
       });
       // Some failures are thrown, some are told by an event.
       if (child.pid === undefined) throw (await once(child, 'error'))[0];
+      // On the other side of the namespaces a shell has done it; this is what keeps the way in open.
+      if (this.#nested === undefined) offerToOom(child.pid);
       closeSync(stdout.writeFd);
       closeSync(stderr.writeFd);
       return { child, stdout: stdout.reading, stderr: stderr.reading };
@@ -108,6 +120,13 @@ function spawnFault(error: NodeJS.ErrnoException, file: string): Fault {
         field: 'command',
         cause: error,
       });
+    case 'EAGAIN':
+      return new Fault(
+        'too_many_processes',
+        `"${file}" could not be started: the limit of processes is reached`,
+      );
+    case 'ENOMEM':
+      return new Fault('out_of_memory', `"${file}" could not be started: there is no memory left`);
     case 'E2BIG':
       return new Fault('invalid_command', 'The command and its environment are too long', {
         field: 'command',

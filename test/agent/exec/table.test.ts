@@ -3,8 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import type { Exec } from '../../../image/agent/exec/exec.ts';
 import { parseExecSpec } from '../../../image/agent/exec/spec.ts';
 import { ExecTable } from '../../../image/agent/exec/table.ts';
+import { Gate } from '../../../image/agent/seal/gate.ts';
 import type { Spawned, UserSide } from '../../../image/agent/user/side.ts';
 
 /** Runs what it is told to as this very user. */
@@ -19,9 +21,12 @@ const sameUser = {
 test('an exec that was let go of has ended: it is neither unknown nor run again', async () => {
   const stateDir = await mkdtemp(join(tmpdir(), 'exec-table-'));
   onTestFinished(() => rm(stateDir, { recursive: true, force: true }));
-  const table = new ExecTable({ user: sameUser, stateDir, now: Date.now, mostEnded: 1 });
+  const table = new ExecTable({ user: sameUser, gate: new Gate(), stateDir, now: Date.now, mostEnded: 1 });
   const command = parseExecSpec({ command: ['true'] });
-  for (const id of ['first', 'second']) await (await table.start(id, command)).exec.ended;
+  for (const id of ['first', 'second']) {
+    const { exec } = await table.start(id, command);
+    await (exec as Exec).ended;
+  }
 
   const gone = { code: 'exec_ended', detail: expect.stringContaining('first') };
   await expect(table.get('first')).rejects.toMatchObject(gone);

@@ -1,27 +1,8 @@
-import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { Rig, TOKEN } from '../rig.ts';
-
-const isRoot = process.getuid!() === 0;
-const NOBODY = 65_534;
-/** Nobody else's on this computer: all of its processes may be killed. */
-const USER = 41_237;
-const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
-const MACHINE = [
-  'unshare',
-  '--map-root-user',
-  '--pid',
-  '--mount',
-  '--ipc',
-  '--fork',
-  '--kill-child',
-  '--mount-proc',
-];
-const nestedPrefix = isRoot ? [...AS_NOBODY, ...MACHINE] : MACHINE;
-const canNest =
-  spawnSync(nestedPrefix[0]!, [...nestedPrefix.slice(1), process.execPath, '-e', '0']).status === 0;
+import { type Rig, TOKEN } from '../rig.ts';
+import { canNest, isRoot, startAsUid, startNested, USER } from '../ways.ts';
 
 /** What user code must not manage, and how it shows: a command that prints LEAK when it did. */
 const ATTEMPTS: Record<string, (agent: string, rig: Rig) => string> = {
@@ -55,16 +36,8 @@ async function expectSafe(rig: Rig, agent: string): Promise<void> {
 }
 
 describe.skipIf(!isRoot)('user code as a uid of its own (needs root)', () => {
-  async function start(): Promise<Rig> {
-    const rig = await Rig.idle();
-    chmodSync(rig.dir, 0o755);
-    rig.launch({ MOBVIBE_AGENT_USER: `${USER}:${USER}` });
-    await rig.connected();
-    return rig;
-  }
-
   test('it is that user, without power, and its files are its own', async () => {
-    await using rig = await start();
+    await using rig = await startAsUid();
     const { stdout } = await rig.run(
       'id',
       'id -u; id -g; id -G; grep CapEff /proc/self/status; echo x > f; touch ~/h && echo home',
@@ -82,7 +55,7 @@ describe.skipIf(!isRoot)('user code as a uid of its own (needs root)', () => {
   });
 
   test('stdout can be opened by name there, too', async () => {
-    await using rig = await start();
+    await using rig = await startAsUid();
     expect((await rig.run('a', 'echo a > /dev/stdout; echo b > /dev/stderr')).bytes).toEqual({
       stdout: Buffer.from('a\n'),
       stderr: Buffer.from('b\n'),
@@ -90,12 +63,12 @@ describe.skipIf(!isRoot)('user code as a uid of its own (needs root)', () => {
   });
 
   test('it can neither read, signal nor debug the agent', async () => {
-    await using rig = await start();
+    await using rig = await startAsUid();
     await expectSafe(rig, String(rig.agent.pid));
   });
 
   test('what it may not read itself, the agent does not read for it', async () => {
-    await using rig = await start();
+    await using rig = await startAsUid();
     mkdirSync(join(rig.dir, 'private'), { mode: 0o700 });
     writeFileSync(join(rig.dir, 'private/secret'), 'secret');
     await rig.run(
@@ -124,16 +97,8 @@ describe.skipIf(!isRoot)('user code as a uid of its own (needs root)', () => {
 });
 
 describe.skipIf(!canNest)('user code in namespaces of its own (needs user namespaces)', () => {
-  async function start(): Promise<Rig> {
-    const rig = await Rig.idle();
-    if (isRoot) chownSync(rig.dir, NOBODY, NOBODY);
-    rig.launch({ MOBVIBE_AGENT_USER: 'nested' }, nestedPrefix);
-    await rig.connected();
-    return rig;
-  }
-
   test('it is a user without power, with its environment, its folder and its true results', async () => {
-    await using rig = await start();
+    await using rig = await startNested();
     const { stdout } = await rig.run('id', {
       command: 'id -u; grep CapEff /proc/self/status; pwd; echo "$A"; echo x > f',
       env: { A: "it's $HOME", 'odd-name': '1', LD_PRELOAD: '/nowhere.so' },
@@ -159,7 +124,7 @@ describe.skipIf(!canNest)('user code in namespaces of its own (needs user namesp
   });
 
   test("a caller's PATH and LD_PRELOAD reach the command, not what leads to it", async () => {
-    await using rig = await start();
+    await using rig = await startNested();
     await rig.run(
       'plant',
       'mkdir bin; for n in nsenter setpriv sh env; do printf "#!/bin/bash\\nid -u > %s/ran\\n" "$PWD" > bin/$n; chmod 755 bin/$n; done',
@@ -173,7 +138,7 @@ describe.skipIf(!canNest)('user code in namespaces of its own (needs user namesp
   });
 
   test('it can neither see, read, signal nor debug the agent', async () => {
-    await using rig = await start();
+    await using rig = await startNested();
     // The number that the agent has in the machine; on this side nobody has it, and 1 is the user's own init.
     await expectSafe(rig, '2');
     expect(
