@@ -4,6 +4,7 @@ import { Beneath } from './files/beneath.ts';
 import { fileRoutes } from './files/routes.ts';
 import { Health } from './health.ts';
 import { Router } from './http/router.ts';
+import { Gate } from './seal/gate.ts';
 import type { Settings } from './settings.ts';
 import { laneOpener } from './tunnel/lane.ts';
 import { openUserSide } from './user/open.ts';
@@ -22,7 +23,8 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
   const user = await openUserSide(settings, machineEnv);
   const tree = new Beneath(settings.workspaceDir);
   const execs = new ExecTable({ user, stateDir: settings.stateDir, now });
-  const workspace = new Workspace({
+  const gate = new Gate();
+  const workspace = await Workspace.open({
     tree,
     stateDir: settings.stateDir,
     sandbox: settings.sandbox,
@@ -31,7 +33,9 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
       settings.egressProxyUrl === undefined
         ? undefined
         : { url: settings.egressProxyUrl, token: settings.token },
+    gate,
     now,
+    random: Math.random,
   });
   const health = new Health({
     sandbox: settings.sandbox,
@@ -43,7 +47,7 @@ export async function openSandbox(settings: Settings, machineEnv: NodeJS.Process
   const router = new Router(laneOpener(settings.dialUrl, settings.token));
   router.on('GET', '/health', async (call) => call.reply(200, await health.check()));
   execRoutes(router, execs);
-  fileRoutes(router, tree, user.owner);
+  fileRoutes(router, tree, user.owner, gate);
   workspaceRoutes(router, workspace);
   return {
     router,
