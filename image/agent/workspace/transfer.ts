@@ -116,16 +116,20 @@ async function send(
   const answered = once(request, 'response') as Promise<[http.IncomingMessage]>;
   if (body === undefined) request.end();
   // An early answer, such as a refusal, breaks the body off; the answer is then what counts.
-  else pipeline(counted(body.open(), progress), request).catch(() => {});
+  else pipeline(counted(body, progress), request).catch(() => {});
   const [response] = await answered;
   return response;
 }
 
-async function* counted(body: Readable, progress: Way['progress']): AsyncGenerator<Buffer> {
-  for await (const piece of body as AsyncIterable<Buffer>) {
+async function* counted({ bytes, open }: Body, progress: Way['progress']): AsyncGenerator<Buffer> {
+  let sent = 0;
+  for await (const piece of open() as AsyncIterable<Buffer>) {
     yield piece;
+    sent += piece.length;
     progress?.(piece.length);
   }
+  // The storage would wait for the rest.
+  if (sent < bytes) throw new Error(`only ${sent} of ${bytes} bytes are there`);
 }
 
 function isOk({ statusCode = 0 }: http.IncomingMessage): boolean {
