@@ -1,7 +1,11 @@
 import type { AgentError, LongAnswer } from '../../../controller/agents/wire.ts';
-import type { Answer, Rig } from '../rig.ts';
+import type { Answer } from '../rig.ts';
 
 type Line = LongAnswer<unknown>;
+
+interface Requester {
+  request(method: string, path: string, body?: unknown): Promise<Answer>;
+}
 
 export interface Ended {
   status: number;
@@ -14,7 +18,7 @@ export interface Ended {
 }
 
 /** Asks for a long answer and takes it apart, however its error was told. */
-export async function long(rig: Pick<Rig, 'request'>, path: string, body: unknown): Promise<Ended> {
+export async function long(rig: Requester, path: string, body: unknown): Promise<Ended> {
   return taken(await rig.request('POST', path, body));
 }
 
