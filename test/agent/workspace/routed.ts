@@ -19,7 +19,7 @@ export class Routed implements AsyncDisposable {
   readonly state = join(this.dir, 'state');
   gate!: Gate;
   workspace!: Workspace;
-  #router!: Router;
+  router!: Router;
   readonly #server = http2.createServer();
   #client!: ClientHttp2Session;
 
@@ -28,7 +28,7 @@ export class Routed implements AsyncDisposable {
     mkdirSync(routed.tree);
     mkdirSync(routed.state);
     await routed.restart(parts);
-    routed.#server.on('stream', (stream, headers) => routed.#router.handle(stream, headers));
+    routed.#server.on('stream', (stream, headers) => routed.router.handle(stream, headers));
     routed.#server.listen(0, '127.0.0.1');
     await once(routed.#server, 'listening');
     const { port } = routed.#server.address() as AddressInfo;
@@ -51,9 +51,9 @@ export class Routed implements AsyncDisposable {
       random: () => 0,
       ...parts,
     });
-    this.#router = new Router(() => Promise.reject(new Error('there are no lanes here')));
-    fileRoutes(this.#router, tree, undefined, this.gate);
-    workspaceRoutes(this.#router, this.workspace);
+    this.router = new Router(() => Promise.reject(new Error('there are no lanes here')));
+    fileRoutes(this.router, tree, undefined, this.gate);
+    workspaceRoutes(this.router, this.workspace);
   }
 
   open(method: string, path: string): ClientHttp2Stream {
