@@ -81,7 +81,7 @@ it('a real agent saves a file larger than storage takes at once, and another bri
   const { body } = await again.files.rescue(sandbox);
   const tar = Buffer.concat(await body.toArray());
   expect(tar.includes('new.txt')).toBe(true);
-}, 60_000);
+}, 180_000);
 
 it('a version whose object is damaged is told by a real agent as such', async () => {
   await using rig = await Rig.start();
@@ -113,4 +113,4 @@ it('a version whose object is damaged is told by a real agent as such', async ()
     expect(await again.files.restore({ ...sandbox, restore_version: 1 })).toMatchObject({ version: 1 });
     expect(await readFile(join(other.workspace, 'a.txt'), 'utf8')).toBe('one');
   }
-}, 60_000);
+}, 180_000);

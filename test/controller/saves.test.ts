@@ -239,7 +239,7 @@ describe('a damaged version', () => {
     await expect(controller.lifecycle.startSandbox('lost')).rejects.toMatchObject({
       detail: expect.stringMatching(new RegExp(`Version 2 .*${key}.*missing.*Whole by their sizes.*: 1\\.`)),
     });
-    expect((await world.store.getSession('lost')).error).toMatchObject({ code: 'version_damaged' });
+    await world.until(async () => (await world.store.getSession('lost')).error?.code === 'version_damaged');
     await controller.lifecycle.startSandbox('lost', { version: 1 });
     const { inside } = world.running('s-lost-3');
     expect([...inside.files]).toEqual([['work.txt', 'work of lost']]);
