@@ -23,19 +23,26 @@ export const ERRORS = {
   session_not_found: [404, 'mistake', 'There is no session with this id'],
   session_conflict: [409, 'mistake', 'A session with this id exists with other settings'],
   session_not_open: [409, 'mistake', 'The session has no sandbox now; open it first'],
-  session_stopping: [409, 'mistake', 'The session is being stopped; open it again afterwards'],
+  session_stopping: [409, 'fault', 'The session is being stopped; it can be opened again afterwards'],
   session_start_failed: [503, 'fault', 'The sandbox of the session could not be started'],
   session_start_timeout: [
     504,
     'unknown',
     'The sandbox was not ready in the time given; it may still become ready',
   ],
+  agent_unresponsive: [503, 'fault', 'The agent of the sandbox does not answer'],
+  no_capacity: [503, 'fault', 'No sandbox can be started in time now; come back later'],
+  image_failing: [503, 'fault', 'The last starts of this image failed; it is tried with one start at a time'],
+  too_many_starts: [429, 'fault', 'The session was started too often within an hour'],
   // Execs
   exec_not_found: [404, 'mistake', 'There is no exec with this id in the sandbox'],
   exec_conflict: [409, 'mistake', 'An exec with this id exists with another command'],
+  exec_lost: [409, 'unknown', 'The exec ran in an earlier sandbox of the session, and its end was not seen'],
   exec_ended: [409, 'mistake', 'The exec has ended'],
   cwd_not_found: [400, 'mistake', 'The working directory does not exist or is not a directory'],
   command_not_found: [400, 'mistake', 'The command could not be started'],
+  too_many_processes: [503, 'fault', 'The sandbox has reached its limit of processes'],
+  out_of_memory: [503, 'fault', 'The memory of the sandbox is used up'],
   stdin_conflict: [409, 'mistake', 'Input was sent from an offset that does not follow what was received'],
   // Files
   file_not_found: [404, 'mistake', 'There is no file at this path'],
@@ -47,6 +54,14 @@ export const ERRORS = {
   save_failed: [503, 'fault', 'The files could not be saved; the last saved version stands'],
   save_conflict: [409, 'fault', 'Another save was committed first; this one changed nothing'],
   restore_failed: [503, 'fault', 'The saved files could not be restored'],
+  version_not_found: [404, 'mistake', 'The session has no such version'],
+  version_damaged: [409, 'mistake', 'The version can not be restored; open another one'],
+  storage_full: [503, 'fault', 'The file storage takes no more: a quota or a limit of size is reached'],
+  storage_refused: [
+    503,
+    'fault',
+    'The file storage refuses the request: a key, a policy or the bucket is wrong',
+  ],
   // Jobs
   job_not_found: [404, 'mistake', 'There is no job with this id'],
   job_conflict: [409, 'mistake', 'A job with this id exists with other contents'],
@@ -86,12 +101,19 @@ export class CodedError extends Error {
   readonly detail: string;
   /** The request field at fault, where there is one. */
   readonly field: string | undefined;
+  /** When repeating the request is worth it, where that can be said. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, detail: string, options: { field?: string; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { field?: string; cause?: unknown; retryAfterMs?: number } = {},
+  ) {
     super(`${code}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.detail = detail;
     this.field = options.field;
+    this.retryAfterMs = options.retryAfterMs;
   }
 
   get status(): number {
@@ -113,6 +135,7 @@ export class CodedError extends Error {
       code: this.code,
       kind,
       ...(this.field === undefined ? {} : { field: this.field }),
+      ...(this.retryAfterMs === undefined ? {} : { retry_after_ms: this.retryAfterMs }),
     };
   }
 }
@@ -126,4 +149,5 @@ export interface Problem {
   code: ErrorCode;
   kind: ErrorKind;
   field?: string;
+  retry_after_ms?: number;
 }

@@ -86,7 +86,8 @@ export interface ExecSpec {
 
 export type ExecResult =
   | { kind: 'exited'; code: number }
-  | { kind: 'signaled'; signal: string }
+  /** `by`: the session was being stopped. */
+  | { kind: 'signaled'; signal: string; by?: 'stop' }
   /** The deadline of the exec passed and the agent ended it. */
   | { kind: 'timed_out'; timeout_ms: number }
   /** Only the controller says these two. */
@@ -181,6 +182,18 @@ export interface RestoreResult {
   version: number;
   files: number;
   bytes: number;
+}
+
+/** What a version does not have of the workspace. */
+export interface Unsaved {
+  base: number;
+  /** False: the agent does not have that version, and everything counts. */
+  known: boolean;
+  /** Changed, new or removed. */
+  files: number;
+  bytes: number;
+  /** The first 20. */
+  paths: string[];
 }
 
 /**

@@ -8,10 +8,21 @@ export interface SessionSettings {
 }
 
 /**
- * `stopped` no sandbox · `starting` → `ready` · `stopping` files are being saved, then the machine goes ·
+ * `stopped` no sandbox · `starting` → `ready` · `unresponsive` its agent does not answer · `stopping` files are being saved, then the machine goes ·
  * `failed` the last start failed, or the machine was lost: `error` says why; may be opened again.
  */
-export type SessionStatus = 'stopped' | 'starting' | 'ready' | 'stopping' | 'failed';
+export type SessionStatus = 'stopped' | 'starting' | 'ready' | 'unresponsive' | 'stopping' | 'failed';
+
+/** Whether the session's files can be saved: what the last try said. */
+export interface SaveState {
+  state: 'ok' | 'failing';
+  since: string | null;
+  attempts: number;
+  code: string | null;
+  detail: string | null;
+  /** Of the last save that succeeded. */
+  at?: string | null;
+}
 
 export interface SessionRow {
   id: string;
@@ -27,6 +38,7 @@ export interface SessionRow {
   /** Newest committed manifest version; 0: nothing saved yet. */
   head: number;
   error: { code: string; detail: string } | null;
+  save: SaveState;
   last_active_at: string;
   created_at: string;
   updated_at: string;
