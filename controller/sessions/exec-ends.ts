@@ -14,6 +14,8 @@ interface SeenEnd {
 /** Ends that wait to be written down; of more the oldest are given up: a stop asks the agent for all of its own once more. */
 const MOST_WAITING = 10_000;
 const MOST_IN_A_CALL = 500;
+/** Ends that follow one another go together: they are of use only when their sandbox is gone. */
+const GATHER_MS = 200;
 const TRIES = 6;
 const RETRY_MS = 250;
 
@@ -47,6 +49,7 @@ export class EndRecorder {
   }
 
   async #work(): Promise<void> {
+    await pause(GATHER_MS);
     for (let next = this.#take(); next !== undefined; next = this.#take()) {
       const { sessionId, ends } = next;
       try {
