@@ -116,7 +116,8 @@ export class FakeController {
         },
         destroySandbox: async (id, { actor: _, ...options }: StopOptions) => {
           this.asked.push(options);
-          if (this.stopFails !== null && !options.discardUnsaved) throw this.stopFails;
+          const failure = options.discardUnsaved ? null : this.stopFails;
+          if (failure !== null) throw failure;
           return this.stop(id);
         },
         link: async (id) => {
