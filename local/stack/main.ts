@@ -54,7 +54,7 @@ Try, in another terminal of this folder:
   npx mobvibe job run hello -- node --test
   npx mobvibe session stop hello
 
-Ctrl-C saves the files of open sessions, stops them, and then all of it.
+Ctrl-C stops it; the files of open sessions are saved before.
 `);
 
 let stopping = false;
