@@ -14,6 +14,7 @@ import { workspaceStorage } from './files/storage.ts';
 import { WorkspaceFiles } from './files/workspace.ts';
 import { JobProcessor } from './jobs/processor.ts';
 import { Cells } from './sessions/cells.ts';
+import { ExecRegistry } from './sessions/exec-registry.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
 import { createMachines } from './sessions/machines.ts';
 import { SandboxManager } from './sessions/manager.ts';
@@ -74,7 +75,8 @@ export async function startController(config: Config, options: ControllerOptions
     timeoutMs: config.databaseTimeoutMs,
   });
   const files = new WorkspaceFiles({ store, storage, hub, config, log, clock, onSave: metrics.saved });
-  const common = { store, cells, hub, files, config, log, clock, random };
+  const execs = new ExecRegistry({ store, log });
+  const common = { store, cells, hub, files, execs, config, log, clock, random };
   const lifecycle = new SandboxLifecycle({
     ...common,
     machines,
@@ -91,6 +93,7 @@ export async function startController(config: Config, options: ControllerOptions
     elsewhere: (session, starts) => whereabouts({ store, cells, open: lifecycle.open }, session, starts),
     lifecycle,
     files,
+    execs,
     jobs,
     store,
     probes: {
@@ -143,10 +146,14 @@ export async function startController(config: Config, options: ControllerOptions
       hub.close();
       for (const server of agentServers) server.close();
       await closeApi(api);
+      await execs.flush(FLUSH_MS);
       fly.close();
     },
   };
 }
+
+/** Ends of execs that were just seen are written down within this time, or by the stop of their sandbox. */
+const FLUSH_MS = 1_000;
 
 /** An agent may call from the moment its row is there until its machine is to be destroyed. */
 function liveSandbox(store: Store, cells: Cells): (sandbox: string) => Promise<LiveSandbox | null> {

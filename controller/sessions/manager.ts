@@ -69,4 +69,9 @@ export class SandboxManager {
   link(sessionId: string): Promise<OpenSandbox> {
     return this.#deps.lifecycle.open.link(sessionId);
   }
+
+  /** See `OpenSandboxes.linkAny`. */
+  linkAny(sessionId: string): Promise<OpenSandbox> {
+    return this.#deps.lifecycle.open.linkAny(sessionId);
+  }
 }

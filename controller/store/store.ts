@@ -1,5 +1,6 @@
 import { cellStore } from './cells.ts';
 import type { Database } from './database.ts';
+import { execStore } from './execs.ts';
 import { jobStore } from './jobs.ts';
 import { keyStore } from './keys.ts';
 import { manifestStore } from './manifests.ts';
@@ -18,6 +19,7 @@ export function createStore(database: Database, leaseOf: LeaseOf = () => null) {
     ...cellStore(database),
     ...manifestStore(database),
     ...jobStore(database),
+    ...execStore(database),
     ...keyStore(database),
   };
 }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { ExecEvent } from '../../controller/api/schemas.ts';
 import { API_KEY, Harness, REVOKED_KEY } from './support/harness.ts';
@@ -126,6 +127,24 @@ describe('a request about a session of another controller', () => {
       [made.id, true],
       [made.id, true],
     ]);
+  });
+
+  test('that stops tells how, and a workspace comes through as a stream', async () => {
+    const left = new AbortController();
+    const body = new Readable({ read: () => {} });
+    back.fake.rescue = () => body;
+    expect(await front.json('/v1/sessions/demo/unsaved')).toMatchObject({ files: 2 });
+    body.push('the first of it');
+    const tar = await front.fetch('/v1/sessions/demo/rescue', { signal: left.signal });
+    const { value } = await (tar as unknown as Response).body!.getReader().read();
+    expect([tar.headers.get('content-type'), String(Buffer.from(value!))]).toEqual([
+      ...['application/x-tar', 'the first of it'],
+    ]);
+    left.abort();
+    await expect.poll(() => body.destroyed).toBe(true);
+    const how = { method: 'POST', body: JSON.stringify({ grace_ms: 7 }) };
+    expect((await front.fetch('/v1/sessions/demo/stop', how)).status).toBe(200);
+    expect(back.fake.asked).toEqual([{ graceMs: 7 }]);
   });
 
   test('is answered here where no other is known', async () => {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
+import type { RegisteredExec } from '../../controller/store/execs.ts';
 import type { KnownCell, Opened } from '../../controller/store/index.ts';
 import type {
   CellRow,
@@ -232,6 +233,13 @@ export function callsOn(pool: Pool) {
       ),
     cancel: (id: string, options?: CallOptions) =>
       only(rpc<JobRow>('job_cancel', { p_id: id, p_actor: 'test' }, options)),
+
+    register: (session: string, id: string, incarnation = 1, key = 'k') =>
+      only(
+        rpc<RegisteredExec>('exec_register', {
+          ...{ p_session: session, p_id: id, p_incarnation: incarnation, p_key: key, p_actor: 'test' },
+        }),
+      ),
 
     /** A session whose sandbox is ready, on a machine named after it. */
     async readySession(id = `s${randomBytes(6).toString('hex')}`): Promise<SandboxRow> {
