@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -138,9 +139,9 @@ describe('the moment that is saved', () => {
   });
 
   /** Changes a file at every look until it is held, as a program would that goes on writing. */
-  function restless(change: () => void) {
+  function restless(change: () => void, inPause = change) {
     let looks = 0;
-    const { calls, quiet } = held(change);
+    const { calls, quiet } = held(inPause);
     const stillWanted = () => {
       looks += 1;
       if (calls.length === 0) change();
@@ -167,6 +168,36 @@ describe('the moment that is saved', () => {
     const text = files(await restored(packer, result, storage, dir));
     expect([text('small'), text('same'), text(`file${n}`)]).toEqual([`${n}`, 'same', 'fresh']);
     expect(text('large') === large(n)).toBe(true);
+  });
+
+  test('is the one of the pause also for what had stood still until then, and was packed', async () => {
+    writeFileSync(join(tree, 'early'), 'packed in vain');
+    const { quiet, run } = restless(
+      () => appendFileSync(join(tree, 'log'), 'line\n'),
+      () => writeFileSync(join(tree, 'early'), 'changed'),
+    );
+    const packer = packerOf(tree, dir, { quiet });
+    const result = await packer.pack({ base: 0 }, run);
+    if (!result.changed) throw new Error('nothing was packed');
+    expect(files(await restored(packer, result, storage, dir))('early')).toBe('changed');
+  });
+
+  test('does not lie between two looks of which the second sees what was changed and changed back', async () => {
+    const at = join(tree, 'file');
+    writeFileSync(at, 'same');
+    const probe = join(dir, 'probe');
+    // Time stamps have a grain: until the next one a change could not be told.
+    const tick = () => {
+      writeFileSync(probe, '');
+      return statSync(probe).ctimeMs;
+    };
+    await expect.poll(tick).toBeGreaterThan(statSync(at).ctimeMs);
+    const { calls, quiet, run } = restless(() => {
+      writeFileSync(at, 'else');
+      writeFileSync(at, 'same');
+    });
+    expect(await packerOf(tree, dir, { quiet }).pack({ base: 0 }, run)).toMatchObject({ paused_ms: 12 });
+    expect(calls).toHaveLength(1);
   });
 
   test('is given up and said so where no pause is allowed', async () => {

@@ -1,4 +1,6 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   lstatSync,
   mkdirSync,
@@ -10,9 +12,16 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
+import { AgentHub } from '../../../controller/agents/hub.ts';
+import { agentToken } from '../../../controller/agents/token.ts';
+import { LANE_HEADER } from '../../../controller/agents/wire.ts';
 import { Beneath } from '../../../image/agent/files/beneath.ts';
 import { tarOf } from '../../../image/agent/workspace/tar.ts';
 import { Rig } from '../rig.ts';
@@ -62,4 +71,41 @@ test('a large file that gets shorter while it is read breaks the tar off', async
   await expect(async () => {
     for await (const _piece of tar) truncateSync(join(dir, 'tree', 'large'), 0);
   }).rejects.toThrow('became shorter');
+});
+
+test('a tar travels on a lane, whose length nobody knows before, and its end tells that it is whole', async () => {
+  const secret = 'a-secret-of-at-least-32-characters';
+  await using rig = await Rig.idle();
+  const hub = new AgentHub({
+    secret,
+    liveSandbox: async () => ({ incarnation: 1, app: 'cell' }),
+    log: pino({ level: 'silent' }),
+  });
+  const server = createServer();
+  server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    hub.close();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  rig.launch({
+    MOBVIBE_AGENT_DIAL_URL: `ws://127.0.0.1:${port}/v1/agent`,
+    MOBVIBE_AGENT_TOKEN: agentToken(secret, 's-test-1'),
+  });
+  const link = await hub.waitFor('s-test-1', { timeoutMs: 30_000 });
+  writeFileSync(join(rig.workspace, 'large'), randomBytes(9_000_000));
+  const ask = () => link.request({ method: 'GET', path: '/workspace/tar', lane: true });
+  const reply = await ask();
+  expect([reply.status, reply.headers[LANE_HEADER], reply.length]).toEqual([200, '?', undefined]);
+  const to = folder();
+  execFileSync('tar', ['-xpf', '-', '-C', to], { input: await buffer(reply.body) });
+  expect(snapshot(to)).toEqual(snapshot(rig.workspace));
+
+  writeFileSync(join(rig.workspace, 'large'), Buffer.alloc(80 << 20));
+  const broken = await ask();
+  await expect(async () => {
+    for await (const _piece of broken.body) truncateSync(join(rig.workspace, 'large'), 0);
+  }).rejects.toThrow();
 });
