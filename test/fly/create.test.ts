@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { flyError, madeNothing } from '../../fly/index.ts';
 import {
   deafServer,
   failureOf,
