@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { createFlyClient } from '../fly/index.ts';
+import { CREATES, createFlyClient } from '../fly/index.ts';
 import { AgentHub, type LiveSandbox } from './agents/hub.ts';
 import { buildApi } from './api/index.ts';
 import type { Config } from './config.ts';
@@ -12,6 +12,8 @@ import { PeriodicSave } from './files/periodic.ts';
 import { workspaceStorage } from './files/storage.ts';
 import { WorkspaceFiles } from './files/workspace.ts';
 import { JobProcessor } from './jobs/processor.ts';
+import { Admission } from './sessions/admission.ts';
+import { Breaker } from './sessions/breaker.ts';
 import { Cells } from './sessions/cells.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
 import { createMachines } from './sessions/machines.ts';
@@ -69,9 +71,12 @@ export async function startController(config: Config, options: ControllerOptions
   cells.on('moved', (app) => hub.dropCell(app));
   const files = new WorkspaceFiles({ store, storage: workspaceStorage(database), hub });
   const common = { store, cells, hub, files, config, log, clock, random };
+  const { startTimeoutMs } = config;
   const lifecycle = new SandboxLifecycle({
     ...common,
     machines,
+    admission: new Admission({ creates: CREATES, startTimeoutMs, monotonic }),
+    breaker: new Breaker({ startTimeoutMs, monotonic }),
     ...(options.times && { times: options.times }),
   });
   const manager = new SandboxManager({ ...common, lifecycle });

@@ -8,6 +8,8 @@ import { CodedError } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow, SessionRow, SessionSettings } from '../store/rows.ts';
+import type { Admission } from './admission.ts';
+import type { Breaker } from './breaker.ts';
 import type { Cells } from './cells.ts';
 import { Cleanup } from './cleanup.ts';
 import { type ExecProgress, runExec } from './exec.ts';
@@ -23,9 +25,14 @@ export interface LifecycleDeps {
   store: Store;
   machines: Machines;
   cells: Cells;
+  admission: Admission;
+  breaker: Breaker;
   hub: AgentHub;
   files: WorkspaceFiles;
-  config: Pick<Config, 'startTimeoutMs' | 'execTimeoutMs' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs'>;
+  config: Pick<
+    Config,
+    'startTimeoutMs' | 'execTimeoutMs' | 'sandboxMaxAgeMs' | 'cleanupIntervalMs' | 'sandboxImage'
+  >;
   log: Logger;
   clock: () => number;
   random: () => number;
@@ -71,6 +78,8 @@ interface LifecycleEvents {
   change: [row: SandboxRow];
 }
 
+/** Of a start, before anything was written. */
+const REFUSALS: ReadonlySet<string> = new Set(['no_capacity', 'image_failing']);
 /** Another controller's transitions are not heard. */
 const LOOK_ELSEWHERE_MS = 500;
 const DEFAULT_OUTPUT_BYTES = 10 * 1024 * 1024;
@@ -108,6 +117,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       drive: (row) => this.drive(row),
       stop: (row, reason) => this.#beginStop(deps.store.stopSandbox(row, reason, 'lifecycle')),
       changed: (row) => this.#changed(row),
+      seen: (app, sandboxes) => deps.admission.seen(app, sandboxes),
     });
     deps.hub.on('disconnect', (link: AgentLink) => this.#cleanup.suspect(link.sandbox));
   }
@@ -118,9 +128,13 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     { actor = 'lifecycle', waitMs }: CallOptions = {},
   ): Promise<SessionRow & { created: boolean }> {
     if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
-    const { app, done } = await this.#deps.cells.take();
-    const opened = await this.#deps.store.openSession({ ...open, app, actor }).finally(done);
+    const { app, done } = await this.#placeFor(open.id);
+    const opened = await this.#deps.store.openSession({ ...open, app, actor }).catch((error: unknown) => {
+      done(false);
+      throw error;
+    });
     if (opened.opened) this.#changed(opened.sandbox);
+    done(opened.opened);
     let { session } = opened;
     if (session.status === 'starting') {
       // Only a row that was made for this very call can't have been moved on since.
@@ -133,6 +147,31 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       }
     }
     return { ...session, created: opened.created };
+  }
+
+  /**
+   * A cell that takes a start of the session now; call `done` with whether one was begun. A session that is open, or on its way there,
+   * needs no place: whoever opens it attaches.
+   */
+  async #placeFor(id: string): Promise<{ app: string; done: (begun: boolean) => void }> {
+    const { admission, breaker, cells, config, store } = this.#deps;
+    try {
+      const turn = breaker.guard(config.sandboxImage, id);
+      const place = await cells.take(admission.of(id)).catch((error: unknown) => {
+        turn.release();
+        throw error;
+      });
+      const done = (begun: boolean) => {
+        place.done();
+        if (!begun) turn.release();
+      };
+      return { app: place.app, done };
+    } catch (refusal) {
+      const passes = refusal instanceof CodedError && REFUSALS.has(refusal.code);
+      const live = passes ? await store.findLiveSandbox(id) : null;
+      if (live === null || live.state === 'destroying') throw refusal;
+      return { app: live.app, done: () => {} };
+    }
   }
 
   /** Starts a sandbox for a session that exists; one that is open stays as it is. */
@@ -189,7 +228,9 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     if (signal.aborted) return Promise.resolve();
     const times = { ...this.#times, startTimeoutMs: this.#deps.config.startTimeoutMs };
     const onChange = (changed: SandboxRow) => this.#changed(changed);
-    const worker = new SandboxWorker({ ...this.#deps, times, onChange }, name, signal, settings);
+    const { breaker, config } = this.#deps;
+    const guard = ({ session_id }: SandboxRow) => void breaker.guard(config.sandboxImage, session_id);
+    const worker = new SandboxWorker({ ...this.#deps, times, onChange, guard }, name, signal, settings);
     const done = worker.run(row).finally(() => {
       if (this.#workers.get(name)?.worker === worker) this.#workers.delete(name);
     });
@@ -276,6 +317,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       'sandbox changed',
     );
     this.#deps.cells.changed(row);
+    this.#deps.admission.changed(row);
+    this.#deps.breaker.changed(this.#deps.config.sandboxImage, row);
     this.emit('change', row);
   }
 }
