@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { CREATES, createFlyClient } from '../fly/index.ts';
 import { AgentHub, type LiveSandbox } from './agents/hub.ts';
 import { buildApi } from './api/index.ts';
+import { Closing, countOpenRequests } from './closing.ts';
 import type { Config } from './config.ts';
 import { PeriodicSave } from './files/periodic.ts';
 import { workspaceStorage } from './files/storage.ts';
@@ -44,8 +45,10 @@ export interface Controller {
   jobs: JobProcessor;
   hub: AgentHub;
   store: Store;
-  /** Drains: no more work is taken, steps under way may end, sandboxes go on running. */
+  /** Drains within MOBVIBE_SHUTDOWN_TIMEOUT_MS: no more work is taken, steps under way may end, sandboxes go on running. */
   close(): Promise<void>;
+  /** What `close` has not waited for to its end, or waits for now. */
+  readonly unfinished: readonly string[];
 }
 
 /** Puts the controller together and starts it. Rejects when it can't listen; whatever else is down is tried again. */
@@ -97,6 +100,7 @@ export async function startController(config: Config, options: ControllerOptions
     clock,
   });
 
+  const openRequests = countOpenRequests(api.server);
   api.server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
   let url: string;
   const agentServers: Server[] = [];
@@ -117,6 +121,23 @@ export async function startController(config: Config, options: ControllerOptions
   saves.start();
   log.info({ url, cells: config.cellApps, stack: config.stack }, 'controller is ready');
 
+  let closing: Closing | undefined;
+  const close = async (): Promise<void> => {
+    log.info('shutting down');
+    closing = new Closing(config.shutdownTimeoutMs, monotonic, log);
+    const { workEndsAt, cutOffEndsAt, givingEndsAt, graceMs } = closing;
+    // Work that needs agents ends before their connections do; the API goes on answering until then.
+    await Promise.all([
+      closing.step('handing over jobs', workEndsAt, () => jobs.shutdown()),
+      closing.step('saving files', workEndsAt, () => saves.stop(graceMs)),
+      closing.step('steps of sandboxes', cutOffEndsAt, () => lifecycle.shutdown(graceMs)),
+    ]);
+    await closing.step('giving back cells', givingEndsAt, () => cells.close());
+    hub.close();
+    for (const server of agentServers) server.close();
+    await closeApi(api, closing, openRequests);
+    fly.close();
+  };
   return {
     url,
     manager,
@@ -125,16 +146,9 @@ export async function startController(config: Config, options: ControllerOptions
     jobs,
     hub,
     store,
-    async close() {
-      log.info('shutting down');
-      // Work that needs agents ends before their connections do; the API goes on answering until then.
-      await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs)]);
-      await lifecycle.shutdown(config.shutdownTimeoutMs);
-      await cells.close();
-      hub.close();
-      for (const server of agentServers) server.close();
-      await closeApi(api);
-      fly.close();
+    close,
+    get unfinished() {
+      return closing?.unfinished ?? [];
     },
   };
 }
@@ -162,13 +176,21 @@ export function ownAddress(
   return host === '0.0.0.0' || host === '[::]' ? `http://${hostname()}:${port}` : listening;
 }
 
-/** `close` looks for idle connections once; one whose last answer is just being sent is kept by its client, and idle a moment later. */
-async function closeApi(api: FastifyInstance): Promise<void> {
+/**
+ * Lets answers under way end until the time is over, then cuts what is left, say an upload. `close` itself looks for idle connections once;
+ * one whose last answer is just being sent is kept by its client, and idle a moment later.
+ */
+async function closeApi(api: FastifyInstance, closing: Closing, openRequests: () => number): Promise<void> {
   const looks = setInterval(() => api.server.closeIdleConnections(), 50);
+  const tooLate = setTimeout(() => {
+    if (openRequests() > 0) closing.cut(`answering ${openRequests()} requests`);
+    api.server.closeAllConnections();
+  }, closing.leftMs(closing.endsAt));
   try {
     await api.close();
   } finally {
     clearInterval(looks);
+    clearTimeout(tooLate);
   }
 }
 
