@@ -5,7 +5,7 @@ import { pause } from './sessions/pause.ts';
 /** A shutdown that is given less has so long all the same for what takes no waiting: handing over, giving back, last answers. */
 const LEAST_MS = 750;
 /** Of the time given, the part that is kept for giving back cells and for last answers, however long all else takes. */
-const RESERVE = 1 / 4;
+const RESERVE = 1 / 3;
 const MOST_RESERVE_MS = 5_000;
 
 /**
@@ -15,16 +15,15 @@ const MOST_RESERVE_MS = 5_000;
 export class Closing {
   /** Of steps under way; when these are over they are cut off. */
   readonly workEndsAt: number;
-  /** Of what has been cut off, to notice it. */
-  readonly cutOffEndsAt: number;
-  /** Of giving back what others wait for. */
+  /** Of giving back what others wait for; what has been cut off has the same time to notice it. */
   readonly givingEndsAt: number;
   readonly endsAt: number;
   readonly #limitMs: number;
   readonly #beganAt: number;
   readonly #monotonic: () => number;
   readonly #log: Logger;
-  readonly #unfinished = new Set<string>();
+  readonly #underway = new Set<string>();
+  readonly #cut = new Set<string>();
 
   constructor(limitMs: number, monotonic: () => number, log: Logger) {
     this.#limitMs = limitMs;
@@ -35,13 +34,12 @@ export class Closing {
     const reserveMs = Math.min(givenMs * RESERVE, MOST_RESERVE_MS);
     this.endsAt = this.#beganAt + givenMs;
     this.workEndsAt = this.endsAt - reserveMs;
-    this.cutOffEndsAt = this.endsAt - reserveMs * 0.6;
-    this.givingEndsAt = this.endsAt - reserveMs * 0.3;
+    this.givingEndsAt = this.endsAt - reserveMs / 5;
   }
 
   /** What did not come to its end in time, or has not yet. */
   get unfinished(): readonly string[] {
-    return [...this.#unfinished];
+    return [...new Set([...this.#cut, ...this.#underway])];
   }
 
   /** What steps under way may still take: nothing where the limit is 0. */
@@ -53,23 +51,26 @@ export class Closing {
     return Math.max(0, until - this.#monotonic());
   }
 
-  /** Resolves when the work is done or its time is over. A failure is logged, and holds up no other step. */
+  /** Resolves when the work is done or its time is over; in that case it counts as cut, whatever comes of it. A failure is logged, and holds up no other step. */
   async step(what: string, until: number, work: () => Promise<unknown>): Promise<void> {
-    this.#unfinished.add(what);
-    const enough = new AbortController();
+    this.#underway.add(what);
     const done = work()
       .catch((error: unknown) => this.#log.warn({ err: error, step: what }, 'a step of the shutdown failed'))
-      .then(() => {
-        this.#unfinished.delete(what);
-        return true;
-      });
-    const inTime = await Promise.race([done, pause(this.leftMs(until), enough.signal).then(() => false)]);
+      .then(() => this.#underway.delete(what));
+    if (!(await this.within(until, done))) this.cut(what);
+  }
+
+  /** Whether the work came to its end in time. */
+  async within(until: number, work: Promise<unknown>): Promise<boolean> {
+    const enough = new AbortController();
+    const late = pause(this.leftMs(until), enough.signal).then(() => false);
+    const inTime = await Promise.race([work.then(() => true), late]);
     enough.abort();
-    if (!inTime) this.cut(what);
+    return inTime;
   }
 
   cut(what: string): void {
-    this.#unfinished.add(what);
+    this.#cut.add(what);
     const ms = Math.round(this.#monotonic() - this.#beganAt);
     this.#log.warn({ step: what, ms, limitMs: this.#limitMs }, 'shutdown does not wait for this any longer');
   }

@@ -125,14 +125,16 @@ export async function startController(config: Config, options: ControllerOptions
   const close = async (): Promise<void> => {
     log.info('shutting down');
     closing = new Closing(config.shutdownTimeoutMs, monotonic, log);
-    const { workEndsAt, cutOffEndsAt, givingEndsAt, graceMs } = closing;
+    const { workEndsAt, givingEndsAt, graceMs } = closing;
     // Work that needs agents ends before their connections do; the API goes on answering until then.
-    await Promise.all([
-      closing.step('handing over jobs', workEndsAt, () => jobs.shutdown()),
-      closing.step('saving files', workEndsAt, () => saves.stop(graceMs)),
-      closing.step('steps of sandboxes', cutOffEndsAt, () => lifecycle.shutdown(graceMs)),
+    const work = Promise.all([
+      closing.step('handing over jobs', givingEndsAt, () => jobs.shutdown()),
+      closing.step('saving files', givingEndsAt, () => saves.stop(graceMs)),
+      closing.step('steps of sandboxes', givingEndsAt, () => lifecycle.shutdown(graceMs)),
     ]);
-    await closing.step('giving back cells', givingEndsAt, () => cells.close());
+    await closing.within(workEndsAt, work);
+    // What is cut off now and still writes is told by its lease that the cell has been given back.
+    await Promise.all([work, closing.step('giving back cells', givingEndsAt, () => cells.close())]);
     hub.close();
     for (const server of agentServers) server.close();
     await closeApi(api, closing, openRequests);
