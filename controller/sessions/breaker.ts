@@ -104,6 +104,8 @@ export class Breaker {
   readonly #monotonic: () => number;
   readonly #times: BreakerTimes;
   readonly #states = new Map<string, BreakerState>();
+  /** Names of sandboxes on their way to ready: each start counts once, whatever its row goes through afterwards. */
+  readonly #starting = new Set<string>();
 
   constructor({ startTimeoutMs, monotonic, times }: BreakerDeps) {
     this.#monotonic = monotonic;
@@ -139,12 +141,16 @@ export class Breaker {
     this.#on(image, { kind: 'ended', session });
   }
 
-  /** A transition of a sandbox of this image. */
+  /** A transition of a sandbox of this image, from its planned row on. */
   changed(image: string, row: SandboxRow): void {
+    if (row.state === 'planned' || row.state === 'created') {
+      this.#starting.add(row.name);
+      return;
+    }
+    if (!this.#starting.delete(row.name)) return;
+    const why = blame(row);
     if (row.state === 'ready') this.started(image);
-    if (row.ready_at !== null || (row.state !== 'destroying' && row.state !== 'gone')) return;
-    const why = row.state === 'destroying' ? blame(row) : null;
-    if (why === null) this.ended(image, row.session_id);
+    else if (why === null) this.ended(image, row.session_id);
     else this.failed(image, row.session_id, why);
   }
 

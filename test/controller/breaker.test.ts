@@ -70,23 +70,37 @@ describe('blame', () => {
 
 describe('Breaker', () => {
   const row = (session: string, changes: Partial<SandboxRow>) =>
-    ({ session_id: session, machine_id: 'm1', ready_at: null, reason: null, ...changes }) as SandboxRow;
+    ({
+      name: `s-${session}-1`,
+      session_id: session,
+      machine_id: 'm1',
+      reason: null,
+      ...changes,
+    }) as SandboxRow;
   const dead = (session: string) =>
     row(session, { state: 'destroying', reason: 'failed session_start_failed: Machine m1 was stopped' });
 
   function setUp() {
     const time = { now: 0 };
-    return { time, breaker: new Breaker({ startTimeoutMs: 120_000, monotonic: () => time.now }) };
+    const breaker = new Breaker({ startTimeoutMs: 120_000, monotonic: () => time.now });
+    /** A start through all its transitions. */
+    const go = (session: string, ...rows: SandboxRow[]) => {
+      for (const one of [row(session, { state: 'planned' }), row(session, { state: 'created' }), ...rows]) {
+        breaker.changed('image:1', one);
+      }
+    };
+    return { time, breaker, go };
   }
 
   it('opens after three, says why and when, lets one try, and closes with its success', () => {
-    const { time, breaker } = setUp();
-    for (const session of ['a', 'b', 'c']) {
+    const { time, breaker, go } = setUp();
+    for (const session of ['a', 'b']) {
       breaker.guard('image:1', session);
-      breaker.changed('image:1', dead(session));
       // The same row on its way out is not another failure.
-      breaker.changed('image:1', { ...dead(session), state: 'gone' });
+      go(session, dead(session), dead(session), { ...dead(session), state: 'gone' });
     }
+    breaker.guard('image:1', 'c');
+    go('c', dead('c'));
     expect(() => breaker.guard('image:1', 'd')).toThrow(
       expect.objectContaining({
         code: 'image_failing',
@@ -99,14 +113,17 @@ describe('Breaker', () => {
     time.now = 30_000;
     breaker.guard('image:1', 'd');
     expect(() => breaker.guard('image:1', 'e')).toThrow('image_failing');
-    breaker.changed('image:1', row('d', { state: 'ready', ready_at: '2026-11-28T00:00:09Z' }));
+    // One that was ready all along says nothing new, though its row was changed.
+    breaker.changed('image:1', row('x', { state: 'ready' }));
+    expect(breaker.isClosed('image:1')).toBe(false);
+    go('d', row('d', { state: 'ready' }));
     breaker.guard('image:1', 'e');
     expect(breaker.isClosed('image:1')).toBe(true);
   });
 
   it('gives the turn to another where nothing was started, or the start was stopped', () => {
-    const { time, breaker } = setUp();
-    for (const session of ['a', 'b', 'c']) breaker.changed('image:1', dead(session));
+    const { time, breaker, go } = setUp();
+    for (const session of ['a', 'b', 'c']) go(session, dead(session));
     time.now = 30_000;
     const place = breaker.guard('image:1', 'd');
     // A repeat of the same open attaches to what is under way, and gives nothing back.
@@ -114,16 +131,14 @@ describe('Breaker', () => {
     expect(() => breaker.guard('image:1', 'e')).toThrow('image_failing');
     place.release();
     breaker.guard('image:1', 'e');
-    breaker.changed('image:1', row('e', { state: 'destroying', reason: 'requested' }));
+    go('e', row('e', { state: 'destroying', reason: 'requested' }));
     breaker.guard('image:1', 'f');
     expect(() => breaker.guard('image:1', 'e')).toThrow('image_failing');
   });
 
   it('does not count the stop of a sandbox that was ready, whatever its end', () => {
-    const { breaker } = setUp();
-    for (const session of ['a', 'b', 'c', 'd']) {
-      breaker.changed('image:1', { ...dead(session), ready_at: '2026-11-28T00:00:09Z' });
-    }
+    const { breaker, go } = setUp();
+    for (const session of ['a', 'b', 'c', 'd']) go(session, row(session, { state: 'ready' }), dead(session));
     breaker.guard('image:1', 'e');
   });
 });
