@@ -4,15 +4,18 @@ import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { createFlyClient } from '../fly/index.ts';
+import { CREATES, createFlyClient } from '../fly/index.ts';
 import { AgentHub, type LiveSandbox } from './agents/hub.ts';
 import { buildApi } from './api/index.ts';
+import { Closing, countOpenRequests } from './closing.ts';
 import type { Config } from './config.ts';
 import { egressProbeUrl, probeEgress } from './egress/probe.ts';
 import { PeriodicSave } from './files/periodic.ts';
 import { workspaceStorage } from './files/storage.ts';
 import { WorkspaceFiles } from './files/workspace.ts';
 import { JobProcessor } from './jobs/processor.ts';
+import { Admission } from './sessions/admission.ts';
+import { Breaker } from './sessions/breaker.ts';
 import { Cells } from './sessions/cells.ts';
 import { ExecRegistry } from './sessions/exec-registry.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
@@ -45,8 +48,10 @@ export interface Controller {
   jobs: JobProcessor;
   hub: AgentHub;
   store: Store;
-  /** Drains: no more work is taken, steps under way may end, sandboxes go on running. */
+  /** Drains within MOBVIBE_SHUTDOWN_TIMEOUT_MS: no more work is taken, steps under way may end, sandboxes go on running. */
   close(): Promise<void>;
+  /** What `close` has not waited for to its end, or waits for now. */
+  readonly unfinished: readonly string[];
 }
 
 /** Puts the controller together and starts it. Rejects when it can't listen; whatever else is down is tried again. */
@@ -77,9 +82,13 @@ export async function startController(config: Config, options: ControllerOptions
   const files = new WorkspaceFiles({ store, storage, hub, config, log, clock, onSave: metrics.saved });
   const execs = new ExecRegistry({ store, log });
   const common = { store, cells, hub, files, execs, config, log, clock, random };
+  const { startTimeoutMs } = config;
   const lifecycle = new SandboxLifecycle({
     ...common,
     machines,
+    admission: new Admission({ creates: CREATES, startTimeoutMs, monotonic }),
+    breaker: new Breaker({ startTimeoutMs, monotonic }),
+    refused: metrics.refused,
     ...(options.times && { times: options.times }),
   });
   const manager = new SandboxManager({ ...common, lifecycle });
@@ -108,6 +117,7 @@ export async function startController(config: Config, options: ControllerOptions
     clock,
   });
 
+  const openRequests = countOpenRequests(api.server);
   api.server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
   let url: string;
   const agentServers: Server[] = [];
@@ -128,6 +138,26 @@ export async function startController(config: Config, options: ControllerOptions
   saves.start();
   log.info({ url, cells: config.cellApps, stack: config.stack }, 'controller is ready');
 
+  let closing: Closing | undefined;
+  const close = async (): Promise<void> => {
+    log.info('shutting down');
+    closing = new Closing(config.shutdownTimeoutMs, monotonic, log);
+    const { workEndsAt, givingEndsAt, graceMs } = closing;
+    // Work that needs agents ends before their connections do; the API goes on answering until then.
+    const work = Promise.all([
+      closing.step('handing over jobs', givingEndsAt, () => jobs.shutdown()),
+      closing.step('saving files', givingEndsAt, () => saves.stop(graceMs)),
+      closing.step('steps of sandboxes', givingEndsAt, () => lifecycle.shutdown(graceMs)),
+    ]);
+    await closing.within(workEndsAt, work);
+    // What is cut off now and still writes is told by its lease that the cell has been given back.
+    await Promise.all([work, closing.step('giving back cells', givingEndsAt, () => cells.close())]);
+    hub.close();
+    for (const server of agentServers) server.close();
+    await closeApi(api, closing, openRequests);
+    await execs.flush(Math.min(FLUSH_MS, closing.leftMs(closing.endsAt)));
+    fly.close();
+  };
   return {
     url,
     manager,
@@ -137,17 +167,9 @@ export async function startController(config: Config, options: ControllerOptions
     jobs,
     hub,
     store,
-    async close() {
-      log.info('shutting down');
-      // Work that needs agents ends before their connections do; the API goes on answering until then.
-      await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs)]);
-      await lifecycle.shutdown(config.shutdownTimeoutMs);
-      await cells.close();
-      hub.close();
-      for (const server of agentServers) server.close();
-      await closeApi(api);
-      await execs.flush(FLUSH_MS);
-      fly.close();
+    close,
+    get unfinished() {
+      return closing?.unfinished ?? [];
     },
   };
 }
@@ -178,13 +200,21 @@ export function ownAddress(
   return host === '0.0.0.0' || host === '[::]' ? `http://${hostname()}:${port}` : listening;
 }
 
-/** `close` looks for idle connections once; one whose last answer is just being sent is kept by its client, and idle a moment later. */
-async function closeApi(api: FastifyInstance): Promise<void> {
+/**
+ * Lets answers under way end until the time is over, then cuts what is left, say an upload. `close` itself looks for idle connections once;
+ * one whose last answer is just being sent is kept by its client, and idle a moment later.
+ */
+async function closeApi(api: FastifyInstance, closing: Closing, openRequests: () => number): Promise<void> {
   const looks = setInterval(() => api.server.closeIdleConnections(), 50);
+  const tooLate = setTimeout(() => {
+    if (openRequests() > 0) closing.cut(`answering ${openRequests()} requests`);
+    api.server.closeAllConnections();
+  }, closing.leftMs(closing.endsAt));
   try {
     await api.close();
   } finally {
     clearInterval(looks);
+    clearTimeout(tooLate);
   }
 }
 

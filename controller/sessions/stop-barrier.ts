@@ -2,6 +2,7 @@ import { CodedError, ERRORS, type ErrorCode } from '../errors.ts';
 import { saveRetryMs } from '../files/retry.ts';
 import type { Failure } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
+import { recordEnds } from './exec-ends.ts';
 import { asFailure, failureReason } from './failures.ts';
 import type { WorkerDeps } from './worker.ts';
 
@@ -42,6 +43,7 @@ export class StopBarrier {
       }
       const sealing = await store.sandboxSealing(row, ACTOR);
       await files.seal(sealing, row.grace_ms ?? stopGraceMs);
+      await this.#keepEnds(row);
     } catch (error) {
       return this.#failed(row, error, (failure) => signal.aborted || store.saveFailed(row, failure, ACTOR));
     }
@@ -52,6 +54,16 @@ export class StopBarrier {
       // Told to the database by the save itself.
       return this.#failed(row, error);
     }
+  }
+
+  /** How its execs ended is asked of the database from now on. An agent that can't say it holds up no stop. */
+  async #keepEnds(row: SandboxRow): Promise<void> {
+    const { store, hub, log } = this.#deps;
+    const link = await hub.waitFor(row.name, { timeoutMs: AGENT_SLICE_MS });
+    await recordEnds(store, link, row.session_id).catch((error: unknown) => {
+      if (error instanceof CodedError && error.code.startsWith('database_')) throw error;
+      log.warn({ sandbox: row.name, err: error }, 'the ends of execs were not kept');
+    });
   }
 
   async #failed(

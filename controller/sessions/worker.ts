@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { FlyError, madeNothing } from '../../fly/index.ts';
 import type { AgentHub } from '../agents/hub.ts';
 import { CodedError } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
@@ -20,6 +21,8 @@ export interface WorkerDeps {
   unsavedKeepMs: number;
   /** Called after every transition. */
   onChange(row: SandboxRow): void;
+  /** Called before a machine is made; throws where none should be. */
+  guard(row: SandboxRow): void;
   log: Logger;
   clock: () => number;
   random: () => number;
@@ -62,6 +65,8 @@ export class SandboxWorker {
   #ended = false;
   #settings: SessionSettings | undefined;
   #createTries = 0;
+  /** A machine may have been made that no answer told of. */
+  #mayExist = true;
   #lastFailure: Failure | undefined;
   #released = false;
 
@@ -87,6 +92,8 @@ export class SandboxWorker {
   async run(row?: SandboxRow): Promise<void> {
     let failures = 0;
     let next = row ?? null;
+    // A row that was made this moment: nobody can have made a machine for it.
+    if (row?.state === 'planned') this.#mayExist = false;
     while (!this.#signal.aborted) {
       try {
         if (next === null || this.#stale) next = await this.#read();
@@ -140,17 +147,29 @@ export class SandboxWorker {
     if (remainingMs <= 0) return this.#giveUp(row, this.#lastFailure ?? startTimeout(row, 'no machine'));
     this.#settings ??= (await this.#deps.store.getSession(row.session_id)).settings;
     try {
+      this.#deps.guard(row);
+    } catch (error) {
+      return this.#giveUp(row, asFailure(error));
+    }
+    try {
       this.#createTries += 1;
       const timeoutMs = Math.min(remainingMs, CREATE_TIMEOUT_MS);
-      const machine = await this.#deps.machines.create(row, this.#settings, {
-        timeoutMs,
-        signal: this.#signal,
-      });
-      return await this.#adopt(row, machine);
+      return await this.#adopt(row, await this.#make(row, this.#settings, timeoutMs));
     } catch (error) {
       if (this.#signal.aborted || error instanceof CodedError) throw error;
       if (judgeCreate(error, this.#createTries) === 'later') throw error;
       return this.#giveUp(row, asFailure(error));
+    }
+  }
+
+  async #make(row: SandboxRow, settings: SessionSettings, timeoutMs: number): Promise<MachineView> {
+    const before = this.#mayExist;
+    this.#mayExist = true;
+    try {
+      return await this.#deps.machines.create(row, settings, { timeoutMs, signal: this.#signal });
+    } catch (error) {
+      if (error instanceof FlyError && madeNothing(error)) this.#mayExist = before;
+      throw error;
     }
   }
 
@@ -284,6 +303,7 @@ export class SandboxWorker {
 
   /** The create was never answered. What it may have made carries the name; twice not found counts, and the clean-up stays watchful. */
   async #destroyUnconfirmed(row: SandboxRow): Promise<SandboxRow> {
+    if (!this.#mayExist) return this.#gone(row);
     let found = await this.#deps.machines.find(row.app, row.name);
     if (found === undefined) {
       await pause(this.#deps.times.lookApartMs, this.#signal);

@@ -6,13 +6,21 @@ import { CrashProxy } from './crash-proxy.ts';
 import { FLY_TOKEN, World } from './world.ts';
 
 describe('chooseCell', () => {
-  const cell = (app: string, sandboxes: number, answers = true): CellView => ({ app, sandboxes, answers });
+  const cell = (app: string, sandboxes: number, answers = true, retryAfterMs = 0): CellView => ({
+    app,
+    sandboxes,
+    answers,
+    retryAfterMs,
+  });
 
   it.each<[string, CellView[], string]>([
     ['the only one', [cell('a', 9)], 'a'],
     ['the one with the fewest sandboxes', [cell('a', 3), cell('b', 1), cell('c', 2)], 'b'],
     ['the first of equals', [cell('a', 2), cell('b', 1), cell('c', 1)], 'b'],
     ['not one that does not answer', [cell('a', 0, false), cell('b', 5)], 'b'],
+    ['not one that is full', [cell('a', 0, true, 5_000), cell('b', 5)], 'b'],
+    ['the first to have room where all are full', [cell('a', 0, true, 5_000), cell('b', 5, true, 10)], 'b'],
+    ['a full one before one that does not answer', [cell('a', 0, false), cell('b', 5, true, 10)], 'b'],
     ['the fewest where none answers', [cell('a', 4, false), cell('b', 3, false)], 'b'],
   ])('takes %s', (_what, cells, chosen) => {
     expect(chooseCell(cells)).toBe(chosen);
