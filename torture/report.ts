@@ -1,0 +1,82 @@
+import { shortest } from './checker/check.ts';
+import type { Failure } from './checker/failure.ts';
+import type { Entry, SessionHistory } from './history.ts';
+import type { Report } from './run.ts';
+
+const MOST_SHOWN = 12;
+
+/** What was done, in one line. */
+export function summary({ histories, machines, faults, failures, tookMs }: Report): string {
+  const entries = histories.flatMap((history) => history.entries);
+  const acked = entries.filter(({ kind, outcome }) => outcome === 'ack' && kind !== 'observe').length;
+  const events = histories.flatMap((history) => history.events);
+  const saves = events.filter(({ kind }) => kind === 'manifest.committed').length;
+  const looks = entries.filter(({ kind }) => kind === 'observe').length;
+  const words = [
+    `${acked} acknowledged operations`,
+    `${machines.length} machines`,
+    `${saves} saves`,
+    `${looks} looks`,
+    `${faults.length} faults`,
+    `${(tookMs / 1000).toFixed(0)} s`,
+  ];
+  return `${failures.length === 0 ? 'nothing wrong' : `${failures.length} FAILURES`}: ${words.join(', ')}`;
+}
+
+/** Each failure with the seed and the least that shows it. */
+export function describeFailures(report: Report): string {
+  const blocks = report.failures.slice(0, MOST_SHOWN).map((failure) => describe(report, failure));
+  const more = report.failures.length - MOST_SHOWN;
+  if (more > 0) blocks.push(`… and ${more} more:\n${counts(report.failures)}`);
+  return blocks.join('\n\n');
+}
+
+export function counts(failures: readonly Failure[]): string {
+  const byKind = new Map<string, number>();
+  for (const { kind } of failures) byKind.set(kind, (byKind.get(kind) ?? 0) + 1);
+  return [...byKind].map(([kind, count]) => `  ${kind}: ${count}`).join('\n');
+}
+
+function describe(report: Report, failure: Failure): string {
+  const head = `${failure.kind} (seed ${report.seed})${failure.session === undefined ? '' : `, session ${failure.session}`}: ${failure.detail}`;
+  const history = report.histories.find(({ session }) => session === failure.session);
+  if (history === undefined) return head;
+  const entries = shortest(history, failure, report.machines);
+  const shown = entries.length < history.entries.length ? entries : [];
+  const lines = [...shown.map(entryLine), ...eventLines(history, shown, report)];
+  lines.sort((a, b) => a.at - b.at);
+  return [head, ...lines.map(({ at, text }) => `  ${new Date(at).toISOString().slice(11, 23)} ${text}`)].join(
+    '\n',
+  );
+}
+
+interface Line {
+  at: number;
+  text: string;
+}
+
+function entryLine(entry: Entry): Line {
+  const { kind, n, sent, ended, outcome, code, ...rest } = entry as Entry & Record<string, unknown>;
+  const told = { ...(rest as Record<string, unknown>) };
+  // A look tells all that is there.
+  delete told.seen;
+  const words = Object.entries(told).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  const end = `${outcome}${code === undefined ? '' : ` ${code}`} after ${ended - sent} ms`;
+  return { at: sent, text: `client  #${n} ${kind} ${words.join(' ')}: ${end}` };
+}
+
+/** The API's events and the faults of that time. */
+function eventLines(history: SessionHistory, entries: readonly Entry[], report: Report): Line[] {
+  const from = Math.min(...entries.map(({ sent }) => sent)) - 2_000;
+  const to = Math.max(...entries.map(({ ended }) => ended));
+  const within = (at: number) => entries.length === 0 || (at >= from && at <= to);
+  const events = history.events.map(({ at, kind, sandbox, reason, actor }) => ({
+    at: Date.parse(at),
+    text: `event   ${kind} ${sandbox} by ${actor}${reason === null ? '' : `: ${reason}`}`,
+  }));
+  const faults = report.faults.map((fault) => ({
+    at: fault.from,
+    text: `fault   ${fault.kind} (${fault.target}) for ${fault.to - fault.from} ms`,
+  }));
+  return [...events, ...faults].filter(({ at }) => within(at));
+}
