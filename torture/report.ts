@@ -3,7 +3,9 @@ import type { Failure } from './checker/failure.ts';
 import type { Entry, SessionHistory } from './history.ts';
 import type { Report } from './run.ts';
 
-const MOST_SHOWN = 12;
+const MOST_SHOWN = 8;
+/** Of one failure. */
+const MOST_LINES = 40;
 
 /** What was done, in one line. */
 export function summary({ histories, machines, faults, failures, tookMs }: Report): string {
@@ -45,9 +47,10 @@ function describe(report: Report, failure: Failure): string {
   const shown = entries.length < history.entries.length ? entries : [];
   const lines = [...shown.map(entryLine), ...eventLines(history, shown, report)];
   lines.sort((a, b) => a.at - b.at);
-  return [head, ...lines.map(({ at, text }) => `  ${new Date(at).toISOString().slice(11, 23)} ${text}`)].join(
-    '\n',
-  );
+  const told = lines.map(({ at, text }) => `  ${new Date(at).toISOString().slice(11, 23)} ${text}`);
+  const many = told.length - MOST_LINES;
+  if (many > 0) told.splice(MOST_LINES >> 1, many, `  … ${many} lines …`);
+  return [head, ...told].join('\n');
 }
 
 interface Line {
@@ -65,18 +68,20 @@ function entryLine(entry: Entry): Line {
   return { at: sent, text: `client  #${n} ${kind} ${words.join(' ')}: ${end}` };
 }
 
-/** The API's events and the faults of that time. */
+/** The API's events and the faults of that time; those of jobs only where a job is shown. */
 function eventLines(history: SessionHistory, entries: readonly Entry[], report: Report): Line[] {
-  const from = Math.min(...entries.map(({ sent }) => sent)) - 2_000;
+  const from = Math.min(...entries.map(({ sent }) => sent)) - 500;
   const to = Math.max(...entries.map(({ ended }) => ended));
-  const within = (at: number) => entries.length === 0 || (at >= from && at <= to);
-  const events = history.events.map(({ at, kind, sandbox, reason, actor }) => ({
-    at: Date.parse(at),
-    text: `event   ${kind} ${sandbox} by ${actor}${reason === null ? '' : `: ${reason}`}`,
-  }));
+  const jobs = entries.some(({ kind }) => kind === 'job');
+  const events = history.events
+    .filter(({ kind }) => jobs || !kind.startsWith('job.'))
+    .map(({ at, kind, sandbox, reason, actor }) => ({
+      at: Date.parse(at),
+      text: `event   ${kind} ${sandbox} by ${actor}${reason === null ? '' : `: ${reason}`}`,
+    }));
   const faults = report.faults.map((fault) => ({
     at: fault.from,
     text: `fault   ${fault.kind} (${fault.target}) for ${fault.to - fault.from} ms`,
   }));
-  return [...events, ...faults].filter(({ at }) => within(at));
+  return [...events, ...faults].filter(({ at }) => entries.length === 0 || (at >= from && at <= to));
 }

@@ -1,4 +1,4 @@
-import type { SessionHistory } from '../history.ts';
+import type { Entry, SessionHistory } from '../history.ts';
 import type { SeenMachine } from '../world/ledger.ts';
 import { checkExecs } from './execs.ts';
 import type { Failure } from './failure.ts';
@@ -40,10 +40,15 @@ export function shortest(
     );
   let kept = history.entries;
   if (!shows(kept)) return kept;
+  const isAbout = (entry: Entry) =>
+    entry.n === failure.look ||
+    ('id' in entry && entry.id === failure.subject) ||
+    ('path' in entry && entry.path === failure.subject);
   for (let size = kept.length >> 1; size >= 1; size >>= 1) {
     for (let at = 0; at < kept.length; ) {
-      const without = kept.toSpliced(at, size);
-      if (shows(without)) kept = without;
+      // What is about the very thing is worth reading, needed or not.
+      const without = kept.filter((entry, index) => index < at || index >= at + size || isAbout(entry));
+      if (without.length < kept.length && shows(without)) kept = without;
       else at += size;
     }
   }

@@ -17,18 +17,20 @@ export function checkExecs(history: SessionHistory, promises: Promises): Failure
   const execs = collect(entries);
   const failures: Failure[] = [];
   const fail = (kind: Failure['kind'], subject: string, detail: string) =>
-    failures.push({ kind, session, subject, detail });
+    void failures.push({ kind, session, subject, detail });
 
   for (const { id, tries } of execs.values()) {
     const odd = tries.find(({ result }) => result !== undefined && isOdd(result));
     if (odd !== undefined) fail('odd_result', id, `Exec ${id}, which appends a line, ended "${odd.result}"`);
-    const places = new Set(tries.filter(isDone).map(({ incarnation }) => incarnation));
+    const places = placesOf(tries);
     if (places.size > 1)
       fail('ran_twice', id, `Exec ${id} ended "exited 0" in the sandboxes ${[...places].join(' and ')}`);
   }
   const resolved = new Map<string, boolean>();
   for (const seen of entries.filter((entry) => entry.kind === 'observe')) {
-    checkLook(seen, execs, promises, resolved, fail);
+    checkLook(seen, execs, promises, resolved, (kind, subject, detail) => {
+      failures.push({ kind, session, subject, detail, look: seen.n });
+    });
   }
   return failures;
 }
@@ -44,9 +46,12 @@ function checkLook(
   const where = `seen in sandbox ${look.incarnation} (entry ${look.n})`;
   const position = new Map<string, number>();
   const known = new Set([...execs.values()].flatMap(({ lines }) => lines));
+  const twice = new Set<string>();
   look.seen.log.forEach((line, index) => {
-    if (position.has(line)) fail('ran_twice', idOf(line), `Line "${line}" is in the log twice, ${where}`);
-    else if (line.startsWith('!'))
+    if (position.has(line)) {
+      twice.add(idOf(line));
+      fail('ran_twice', idOf(line), `Line "${line}" is in the log twice, ${where}`);
+    } else if (line.startsWith('!'))
       fail(
         'ran_other_command',
         idOf(line),
@@ -78,8 +83,18 @@ function checkLook(
       if (place !== undefined && place < look.incarnation) resolved.set(line, position.has(line));
     }
   }
-  checkOrder(look, [...execs.values()], position, fail);
+  // One that ran twice has no place.
+  checkOrder(
+    look,
+    [...execs.values()].filter(({ tries, id }) => placesOf(tries).size <= 1 && !twice.has(id)),
+    position,
+    fail,
+  );
 }
+
+/** The sandboxes in which it ended well. */
+const placesOf = (tries: readonly ExecEntry[]) =>
+  new Set(tries.filter(isDone).map(({ incarnation }) => incarnation));
 
 /** An exec that had ended before another was sent has its line before it; where that one's line survived, so has this one's. */
 function checkOrder(

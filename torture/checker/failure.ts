@@ -28,6 +28,8 @@ export interface Failure {
     | 'unasked_stop'
     | 'left_behind';
   session?: string;
+  /** Number of the look that shows it, where one does. */
+  look?: number;
   /** What it is about: the id of an exec or job, a path, a machine. */
   subject: string;
   detail: string;

@@ -22,14 +22,14 @@ export function checkFiles(history: SessionHistory, promises: Promises): Failure
       const kind = other?.outcome === 'refused' ? 'wrong_content' : 'lost_write';
       const what = `${found ?? 'nothing'}${other === undefined ? '' : ` (entry ${other.n}, ${other.outcome})`}`;
       failures.push({
-        ...{ kind, session, subject: path },
+        ...{ kind, session, subject: path, look: look.n },
         detail: `${path} holds ${what}, and was to hold ${owed}, ${where}`,
       });
     }
     for (const path of Object.keys(look.seen.files)) {
       if (!writes.has(path))
         failures.push({
-          ...{ kind: 'wrong_content', session, subject: path },
+          ...{ kind: 'wrong_content', session, subject: path, look: look.n },
           detail: `Nobody wrote ${path}, ${where}`,
         });
     }

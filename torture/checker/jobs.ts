@@ -23,6 +23,8 @@ export function checkJobs(history: SessionHistory, promises: Promises): Failure[
       fail('odd_result', end.id, `Job ${end.id}, which appends a line, ended "${end.result}"`);
   }
   for (const look of entries.filter((entry) => entry.kind === 'observe')) {
+    const fail = (kind: Failure['kind'], subject: string, detail: string) =>
+      failures.push({ kind, session, subject, detail, look: look.n });
     const where = `seen in sandbox ${look.incarnation} (entry ${look.n})`;
     const counts = new Map<string, number>();
     for (const line of look.seen.jobs) counts.set(line, (counts.get(line) ?? 0) + 1);

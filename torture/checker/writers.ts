@@ -21,6 +21,7 @@ export function checkWriters({ session, entries }: SessionHistory, promises: Pro
           kind: torn,
           session,
           subject: writer,
+          look: look.n,
           detail: `${writer}: ${kept.problem}, ${where}`,
         });
       else {
@@ -33,7 +34,7 @@ export function checkWriters({ session, entries }: SessionHistory, promises: Pro
         const count = kept?.count ?? 0;
         if (count < owed)
           failures.push({
-            ...{ kind: lost, session, subject: writer },
+            ...{ kind: lost, session, subject: writer, look: look.n },
             detail: `${count} ${unit} are left of ${owed}, ${where}`,
           });
       }

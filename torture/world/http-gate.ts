@@ -43,7 +43,7 @@ export class HttpGate {
     this.#server = http.createServer({ requestTimeout: 0 }, (request, response) => {
       request.on('error', () => {});
       response.on('error', () => {});
-      void this.#take(request, response).catch(() => request.destroy());
+      void this.#take(request, response).catch(() => breakOff(request));
     });
     this.#server.on('error', () => {});
   }
@@ -63,7 +63,7 @@ export class HttpGate {
     this.#rules.add(rule);
     return () => {
       this.#rules.delete(rule);
-      for (const [request, met] of this.#hanging) if (met === rule) request.destroy();
+      for (const [request, met] of this.#hanging) if (met === rule) breakOff(request);
     };
   }
 
@@ -101,7 +101,7 @@ export class HttpGate {
         await new Promise((resolve) => setTimeout(resolve, (rule!.effect as { ms: number }).ms));
         return this.#pass(request, response);
       case 'refuse':
-        return void request.destroy();
+        return void breakOff(request);
       case 'answer':
         request.resume();
         return say(response, rule!.effect as { status: number; body: unknown });
@@ -114,7 +114,7 @@ export class HttpGate {
       case 'done':
         await this.#drop(request);
         if (rule!.effect.kind === 'done') return say(response, rule!.effect);
-        return void request.destroy();
+        return void breakOff(request);
     }
   }
 
@@ -126,7 +126,7 @@ export class HttpGate {
 
   #pass(request: http.IncomingMessage, response: http.ServerResponse, how?: 'cut'): void {
     const outgoing = this.#forward(request);
-    outgoing.on('error', () => request.destroy());
+    outgoing.on('error', () => breakOff(request));
     response.once('close', () => outgoing.destroy());
     const length = Number(request.headers['content-length'] ?? 0);
     outgoing.once('response', (answer) => {
@@ -135,9 +135,9 @@ export class HttpGate {
       if (how === 'cut') {
         response.flushHeaders();
         answer.once('data', (data: Buffer) => {
-          response.write(data.subarray(0, data.length >> 1), () => request.destroy());
+          response.write(data.subarray(0, data.length >> 1), () => breakOff(request));
         });
-        answer.once('end', () => request.destroy());
+        answer.once('end', () => breakOff(request));
       } else answer.pipe(response);
     });
     if (how !== 'cut' || length === 0) return void request.pipe(outgoing);
@@ -145,11 +145,13 @@ export class HttpGate {
     request.on('data', (data: Buffer) => {
       const part = data.subarray(0, Math.max(0, left));
       left -= data.length;
-      if (part.length > 0) outgoing.write(part);
-      if (left <= 0) {
+      const end = () => {
         outgoing.destroy();
-        request.destroy();
-      }
+        breakOff(request);
+      };
+      // It has to be on its way first.
+      if (part.length > 0) outgoing.write(part, () => left <= 0 && end());
+      else if (left <= 0) end();
     });
   }
 
@@ -161,6 +163,11 @@ export class HttpGate {
     answer.resume();
     await once(answer, 'end');
   }
+}
+
+/** A request that was read to its end is destroyed already; its connection is not. */
+function breakOff(request: http.IncomingMessage): void {
+  request.socket.destroy();
 }
 
 function say(response: http.ServerResponse, { status, body }: { status: number; body: unknown }): void {
