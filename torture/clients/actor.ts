@@ -69,9 +69,9 @@ export class Actor {
       case 'quiet_stop':
         return void (await client.stop(20_000));
       case 'busy_stop':
-        return void (await Promise.all([this.#lanes(2, 40), this.#after(() => client.stop(20_000))]));
+        return void (await Promise.all([this.#lanes(3, 40), this.#after(() => client.stop(20_000))]));
       case 'unawaited_stop':
-        return void (await Promise.all([this.#lanes(2, 40), this.#after(() => client.stop(0))]));
+        return void (await Promise.all([this.#lanes(3, 40), this.#after(() => client.stop(0))]));
       case 'canceled_stop':
         await Promise.all([this.#lanes(1, 10), this.#after(() => client.stop(0))]);
         return;

@@ -10,8 +10,9 @@ const CLOSED = new Set(['session_stopping', 'session_not_open', 'session_not_fou
 const PATHS = ['f/0', 'f/1', 'f/2', 'f/3', 'f/4', 'f/5'];
 
 const WORK = {
-  append: 40,
-  slow_append: 10,
+  append: 30,
+  /** May be under way when a stop comes. */
+  slow_append: 22,
   write: 20,
   large_write: 2,
   remove: 4,
@@ -88,9 +89,9 @@ export class Work {
     const client = this.#client;
     switch (what) {
       case 'append':
-        return this.#append((id) => [id]);
+        return this.#append(1);
       case 'slow_append':
-        return this.#append((id) => [`${id}.1`, `${id}.2`]);
+        return this.#append(between(client.random, 2, 4));
       case 'write':
         return this.#write(between(client.random, 20, 20_000));
       case 'large_write':
@@ -117,11 +118,11 @@ export class Work {
     }
   }
 
-  async #append(linesOf: (id: string) => string[]): Promise<Answer> {
+  async #append(count: number): Promise<Answer> {
     const client = this.#client;
     const id = client.next('x');
-    const lines = linesOf(id);
-    const command = lines.map((line) => `echo ${line} >> log.txt`).join(' && sleep 0.2 && ');
+    const lines = count === 1 ? [id] : linesOf(id, count);
+    const command = appending(lines, 'log.txt', between(client.random, 1, 10));
     this.#execs.set(id, { lines, command });
     const { answer, result } = await client.exec(id, lines, command);
     // Whoever does not know may ask again: the same id runs once.
@@ -200,11 +201,11 @@ export class Work {
     const client = this.#client;
     const sent = Date.now();
     const id = `${client.id}-${client.next('j')}`;
-    const lines = [`${id}.1`, `${id}.2`];
+    const lines = linesOf(id, between(client.random, 2, 3));
     const body = {
       id,
       session_id: client.id,
-      command: lines.map((line) => `echo ${line} >> jobs.txt`).join(' && sleep 0.2 && '),
+      command: appending(lines, 'jobs.txt', between(client.random, 1, 8)),
       max_attempts: 5,
     };
     const answer = await client.ask({ method: 'POST', path: '/v1/jobs', body });
@@ -219,4 +220,11 @@ export class Work {
     const path = `/v1/sessions/${this.#client.id}/execs/${id}`;
     return this.#client.ask({ method: 'PUT', path, body: { command, timeout_ms: 20_000 } });
   }
+}
+
+const linesOf = (id: string, count: number) => Array.from({ length: count }, (_, n) => `${id}.${n + 1}`);
+
+/** One line after another, with a pause between. */
+function appending(lines: string[], file: string, tenths: number): string {
+  return lines.map((line) => `echo ${line} >> ${file}`).join(` && sleep ${(tenths / 10).toFixed(1)} && `);
 }
