@@ -3,7 +3,7 @@ import type { Failure } from './checker/failure.ts';
 import type { Entry, SessionHistory } from './history.ts';
 import type { Report } from './run.ts';
 
-const MOST_SHOWN = 8;
+const MOST_OF_A_KIND = 2;
 /** Of one failure. */
 const MOST_LINES = 40;
 
@@ -25,12 +25,16 @@ export function summary({ histories, machines, faults, failures, tookMs }: Repor
   return `${failures.length === 0 ? 'nothing wrong' : `${failures.length} FAILURES`}: ${words.join(', ')}`;
 }
 
-/** Each failure with the seed and the least that shows it. */
+/** A few failures of each kind, with the seed and the least that shows them. */
 export function describeFailures(report: Report): string {
-  const blocks = report.failures.slice(0, MOST_SHOWN).map((failure) => describe(report, failure));
-  const more = report.failures.length - MOST_SHOWN;
-  if (more > 0) blocks.push(`… and ${more} more:\n${counts(report.failures)}`);
-  return blocks.join('\n\n');
+  const shown = new Map<string, number>();
+  const worstFirst = report.failures.toSorted((a, b) => rank(a) - rank(b));
+  const few = worstFirst.filter(({ kind }) => {
+    shown.set(kind, (shown.get(kind) ?? 0) + 1);
+    return shown.get(kind)! <= MOST_OF_A_KIND;
+  });
+  const blocks = few.map((failure) => describe(report, failure));
+  return [...blocks, `All ${report.failures.length}:\n${counts(report.failures)}`].join('\n\n');
 }
 
 export function counts(failures: readonly Failure[]): string {
@@ -45,13 +49,15 @@ function describe(report: Report, failure: Failure): string {
   if (history === undefined) return head;
   const entries = shortest(history, failure, report.machines);
   const shown = entries.length < history.entries.length ? entries : [];
-  const lines = [...shown.map(entryLine), ...eventLines(history, shown, report)];
+  const lines = [...shown.map(entryLine), ...eventLines(history, shown, report, failure.look)];
   lines.sort((a, b) => a.at - b.at);
   const told = lines.map(({ at, text }) => `  ${new Date(at).toISOString().slice(11, 23)} ${text}`);
   const many = told.length - MOST_LINES;
   if (many > 0) told.splice(MOST_LINES >> 1, many, `  … ${many} lines …`);
   return [head, ...told].join('\n');
 }
+
+const rank = ({ kind }: Failure) => (/^lost|gave_up|machine/.test(kind) ? 0 : /^ran/.test(kind) ? 2 : 1);
 
 interface Line {
   at: number;
@@ -69,8 +75,13 @@ function entryLine(entry: Entry): Line {
 }
 
 /** The API's events and the faults of that time; those of jobs only where a job is shown. */
-function eventLines(history: SessionHistory, entries: readonly Entry[], report: Report): Line[] {
-  const from = Math.min(...entries.map(({ sent }) => sent)) - 500;
+function eventLines(
+  history: SessionHistory,
+  entries: readonly Entry[],
+  report: Report,
+  look: number | undefined,
+): Line[] {
+  const from = Math.min(...entries.map(({ sent }) => sent), beginOf(history, look)) - 500;
   const to = Math.max(...entries.map(({ ended }) => ended));
   const jobs = entries.some(({ kind }) => kind === 'job');
   const events = history.events
@@ -84,4 +95,12 @@ function eventLines(history: SessionHistory, entries: readonly Entry[], report: 
     text: `fault   ${fault.kind} (${fault.target}) for ${fault.to - fault.from} ms`,
   }));
   return [...events, ...faults].filter(({ at }) => entries.length === 0 || (at >= from && at <= to));
+}
+
+/** What a look finds was made in the sandbox before, at the latest. */
+function beginOf({ session, entries, events }: SessionHistory, look: number | undefined): number {
+  const seen = entries.find(({ n }) => n === look);
+  if (seen?.kind !== 'observe') return Number.POSITIVE_INFINITY;
+  const first = events.find(({ sandbox }) => sandbox === `s-${session}-${seen.incarnation - 1}`);
+  return first === undefined ? Number.POSITIVE_INFINITY : Date.parse(first.at);
 }

@@ -50,13 +50,16 @@ const CALM_MS = 3_000;
 /** Of one that needs to last, at most; a controller's lease runs out in that time. */
 const LONGEST_MS = 6_000;
 
+/** Against these only patience helps: it has to be shown. */
+const LONG: ReadonlySet<FaultKind> = new Set(['machines_undying', 'storage_full']);
+
 /** What befalls a run of so many seconds. Pure: the same numbers give the same faults. The last is over when the time is. */
 export function schedule(random: Random, seconds: number): Fault[] {
   const faults: Fault[] = [];
   const end = seconds * 1000;
   for (let at = CALM_MS; at < end; at += between(random, 400, 3_500)) {
     const kind = weighted(random, FAULTS);
-    const lasts = between(random, 300, kind === 'machines_undying' ? 3 * LONGEST_MS : LONGEST_MS);
+    const lasts = between(random, 300, LONG.has(kind) ? 3 * LONGEST_MS : LONGEST_MS);
     const choice = random();
     if (at + lasts <= end) faults.push({ kind, at, lasts, choice });
   }
