@@ -47,9 +47,8 @@ function describe(report: Report, failure: Failure): string {
   const head = `${failure.kind} (seed ${report.seed})${failure.session === undefined ? '' : `, session ${failure.session}`}: ${failure.detail}`;
   const history = report.histories.find(({ session }) => session === failure.session);
   if (history === undefined) return head;
-  const entries = shortest(history, failure, report.machines);
-  const shown = entries.length < history.entries.length ? entries : [];
-  const lines = [...shown.map(entryLine), ...eventLines(history, shown, report, failure.look)];
+  const shown = shortest(history, failure, report.machines);
+  const lines = [...shown.map(entryLine), ...eventLines(history, shown, report, failure)];
   lines.sort((a, b) => a.at - b.at);
   const told = lines.map(({ at, text }) => `  ${new Date(at).toISOString().slice(11, 23)} ${text}`);
   const many = told.length - MOST_LINES;
@@ -79,22 +78,25 @@ function eventLines(
   history: SessionHistory,
   entries: readonly Entry[],
   report: Report,
-  look: number | undefined,
+  failure: Failure,
 ): Line[] {
-  const from = Math.min(...entries.map(({ sent }) => sent), beginOf(history, look)) - 500;
-  const to = Math.max(...entries.map(({ ended }) => ended));
+  const ofSandbox = history.events.filter(({ sandbox }) => sandbox === failure.subject).map(timeOf);
+  const from =
+    Math.min(...entries.map(({ sent }) => sent), ...ofSandbox, beginOf(history, failure.look)) - 500;
+  const to = Math.max(...entries.map(({ ended }) => ended), ...ofSandbox);
   const jobs = entries.some(({ kind }) => kind === 'job');
   const events = history.events
     .filter(({ kind }) => jobs || !kind.startsWith('job.'))
-    .map(({ at, kind, sandbox, reason, actor }) => ({
-      at: Date.parse(at),
-      text: `event   ${kind} ${sandbox} by ${actor}${reason === null ? '' : `: ${reason}`}`,
-    }));
+    .map((event) => {
+      const { kind, sandbox, reason, actor } = event;
+      const why = reason === null ? '' : `: ${reason}`;
+      return { at: timeOf(event), text: `event   ${kind} ${sandbox ?? ''} by ${actor}${why}` };
+    });
   const faults = report.faults.map((fault) => ({
     at: fault.from,
     text: `fault   ${fault.kind} (${fault.target}) for ${fault.to - fault.from} ms`,
   }));
-  return [...events, ...faults].filter(({ at }) => entries.length === 0 || (at >= from && at <= to));
+  return [...events, ...faults].filter(({ at }) => at >= from && at <= to);
 }
 
 /** What a look finds was made in the sandbox before, at the latest. */
@@ -102,5 +104,7 @@ function beginOf({ session, entries, events }: SessionHistory, look: number | un
   const seen = entries.find(({ n }) => n === look);
   if (seen?.kind !== 'observe') return Number.POSITIVE_INFINITY;
   const first = events.find(({ sandbox }) => sandbox === `s-${session}-${seen.incarnation - 1}`);
-  return first === undefined ? Number.POSITIVE_INFINITY : Date.parse(first.at);
+  return first === undefined ? Number.POSITIVE_INFINITY : timeOf(first);
 }
+
+const timeOf = ({ at }: { at: string }) => Date.parse(at);

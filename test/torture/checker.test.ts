@@ -244,7 +244,7 @@ describe('stops and losses', () => {
     const told = story().stopping(1).gone(1, 'machine_lost');
     expect(kinds(told)).toEqual([]);
     told.add({ kind: 'stop', outcome: 'ack', status: 'stopped', incarnation: 1 });
-    expect(kinds(told)).toEqual(['stop_lied 1']);
+    expect(kinds(told)).toEqual(['stop_lied s-s-1']);
   });
 
   test('the only copy is given up when someone said so, not because a save fails', () => {
@@ -257,6 +257,8 @@ describe('stops and losses', () => {
       discard: true,
     });
     expect(kinds(wanted.stopping(1).gone(1, 'save_failed'))).toEqual([]);
+    // Said of one sandbox, it is not said of the next.
+    expect(kinds(wanted.ready(2).stopping(2).gone(2, 'save_failed'))).toEqual(['gave_up_save s-s-2']);
   });
 
   test('a machine is lost when it had ended, and not before', () => {

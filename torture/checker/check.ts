@@ -28,7 +28,7 @@ export function checkSession(history: SessionHistory, machines: readonly SeenMac
   return failures.filter((failure) => first.get(`${failure.kind} ${failure.subject}`) === failure);
 }
 
-/** As few entries of the history as show the same failure; events stay, they are the API's own word. Pure. */
+/** As few entries of the history as show the same failure, none where it does not rest on them; events stay, they are the API’s own word. Pure. */
 export function shortest(
   history: SessionHistory,
   failure: Failure,
@@ -39,7 +39,7 @@ export function shortest(
       ({ kind, subject }) => kind === failure.kind && subject === failure.subject,
     );
   let kept = history.entries;
-  if (!shows(kept)) return kept;
+  if (!shows(kept)) return [];
   const isAbout = (entry: Entry) =>
     entry.n === failure.look ||
     ('id' in entry && entry.id === failure.subject) ||

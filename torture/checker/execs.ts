@@ -94,7 +94,7 @@ function checkLook(
 
 /** The sandboxes in which it ended well. */
 const placesOf = (tries: readonly ExecEntry[]) =>
-  new Set(tries.filter(isDone).map(({ incarnation }) => incarnation));
+  new Set(tries.filter(isDone).flatMap(({ incarnation }) => incarnation ?? []));
 
 /** An exec that had ended before another was sent has its line before it; where that one's line survived, so has this one's. */
 function checkOrder(

@@ -1,6 +1,7 @@
-import type { SessionHistory } from '../history.ts';
+import type { Entry, SessionHistory } from '../history.ts';
 import type { SeenMachine } from '../world/ledger.ts';
 import type { Failure } from './failure.ts';
+import type { Life } from './lives.ts';
 import type { Promises } from './promises.ts';
 
 /** The database's clock and local Fly's are this host's; an event carries the time at which its transaction began. */
@@ -18,13 +19,10 @@ export function checkTurns(
 
   for (const entry of entries) {
     if (entry.kind !== 'stop' || entry.outcome !== 'ack' || entry.status !== 'stopped') continue;
-    const loss = entry.incarnation === undefined ? undefined : promises.life(entry.incarnation)?.loss;
-    if (loss !== undefined && loss.code !== 'discarded')
-      fail(
-        'stop_lied',
-        String(entry.incarnation),
-        `A stop answered "stopped" (entry ${entry.n}): ${loss.code}`,
-      );
+    const life = entry.incarnation === undefined ? undefined : promises.life(entry.incarnation);
+    const loss = life?.loss;
+    if (loss !== undefined && !wasDiscarded(entries, life!))
+      fail('stop_lied', life!.sandbox, `A stop answered "stopped" (entry ${entry.n}): ${loss.code}`);
   }
 
   const asked = entries.filter(({ kind }) => kind === 'stop');
@@ -39,9 +37,7 @@ export function checkTurns(
     if (life.loss === undefined || life.readyAt === undefined) continue;
     const { code, at } = life.loss;
     const subject = life.sandbox;
-    const wanted = entries.some(
-      (entry) => entry.kind === 'stop' && entry.discard && entry.sent <= at + SLACK_MS,
-    );
+    const wanted = wasDiscarded(entries, life);
     if (code === 'save_failed' || code === 'discarded') {
       if (!wanted) fail('gave_up_save', subject, `The only copy was given up (${code}), and nobody said so`);
     } else if (code === 'machine_lost') {
@@ -51,6 +47,14 @@ export function checkTurns(
     } else fail('false_loss', subject, `A sandbox that had been ready ended with ${code}`);
   }
   return failures;
+}
+
+/** A caller gave up what could not be saved of this very sandbox. */
+function wasDiscarded(entries: readonly Entry[], { readyAt = 0, loss }: Life): boolean {
+  return entries.some(
+    (entry) =>
+      entry.kind === 'stop' && entry.discard && entry.ended >= readyAt && entry.sent <= loss!.at + SLACK_MS,
+  );
 }
 
 function hadEnded({ events }: SeenMachine, by: number): boolean {

@@ -18,6 +18,8 @@ const ENDINGS = {
   unawaited_stop: 16,
   /** A stop, and at once an open: cancelled, or a new sandbox. */
   canceled_stop: 16,
+  /** What can't be saved is given up, where the API knows of that. */
+  discarding_stop: 3,
 };
 
 /** Uses one session as its user would, until it is over. */
@@ -73,9 +75,15 @@ export class Actor {
       case 'unawaited_stop':
         return void (await Promise.all([this.#lanes(3, 40), this.#after(() => client.stop(0))]));
       case 'canceled_stop':
-        await Promise.all([this.#lanes(1, 10), this.#after(() => client.stop(0))]);
-        return;
+        return void (await Promise.all([this.#lanes(1, 10), this.#after(() => this.#cancel())]));
+      case 'discarding_stop':
+        return void (await Promise.all([this.#lanes(2, 20), this.#after(() => client.stop(20_000, true))]));
     }
+  }
+
+  #cancel(): Promise<Answer> {
+    const how = this.client.random() < 0.5 ? 'create' : 'open';
+    return this.client.stop(0).then(() => this.client.open(how, 20_000));
   }
 
   async #after(stop: () => Promise<Answer>): Promise<void> {

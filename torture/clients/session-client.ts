@@ -64,12 +64,14 @@ export class SessionClient {
     return this.#turn('open', { method: 'POST', path: `${path}?wait_ms=${waitMs}`, body }, waitMs);
   }
 
-  async stop(waitMs: number): Promise<Answer> {
+  /** `discard`: what can't be saved is given up. */
+  async stop(waitMs: number, discard = false): Promise<Answer> {
     const path = `/v1/sessions/${this.id}/stop?wait_ms=${waitMs}`;
-    return this.#turn('stop', { method: 'POST', path }, waitMs);
+    const body = discard ? { body: { discard_unsaved: true } } : {};
+    return this.#turn('stop', { method: 'POST', path, ...body }, waitMs, discard);
   }
 
-  async #turn(kind: 'open' | 'stop', request: Ask, waitMs: number): Promise<Answer> {
+  async #turn(kind: 'open' | 'stop', request: Ask, waitMs: number, discard = false): Promise<Answer> {
     const sent = Date.now();
     const answer = await this.ask({ ...request, timeoutMs: waitMs + 10_000 });
     const { status, incarnation } = answer.json as { status?: string; incarnation?: number };
@@ -77,6 +79,7 @@ export class SessionClient {
       this.incarnation = Math.max(this.incarnation, incarnation);
     this.history.add({
       ...{ kind, sent, ended: Date.now(), ...said(answer) },
+      ...(discard ? { discard } : {}),
       ...(answer.outcome === 'ack' ? { status: String(status), incarnation } : {}),
     });
     return answer;
