@@ -31,6 +31,8 @@ export class Work {
   readonly #client: SessionClient;
   /** Commands by their id. */
   readonly #execs = new Map<string, { lines: string[]; command: string }>();
+  /** Those that are known to have run. */
+  readonly #ran = new Set<string>();
   readonly jobs = new Map<string, 'open' | 'ended'>();
   /** Paths with a write under way: two at once have no order. */
   readonly #busy = new Set<string>();
@@ -57,9 +59,9 @@ export class Work {
     return (await this.#client.exec(id, lines, command)).answer;
   }
 
-  /** The same id for another command must be refused. */
+  /** The id of one that has run must be refused for another command. */
   async conflict(): Promise<Answer | undefined> {
-    const used = [...this.#execs.keys()];
+    const used = [...this.#ran];
     if (used.length === 0) return undefined;
     const id = pick(this.#client.random, used.slice(-30));
     return (await this.#client.follow(id, { command: `echo '!${id}' >> log.txt` })).answer;
@@ -125,6 +127,7 @@ export class Work {
     const command = appending(lines, 'log.txt', between(client.random, 1, 10));
     this.#execs.set(id, { lines, command });
     const { answer, result } = await client.exec(id, lines, command);
+    if (result !== undefined) this.#ran.add(id);
     // Whoever does not know may ask again: the same id runs once.
     if (result !== undefined || answer.outcome === 'refused' || client.random() < 0.4) return answer;
     return (await client.exec(id, lines, command)).answer;

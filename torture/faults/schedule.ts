@@ -57,9 +57,9 @@ const LONG: ReadonlySet<FaultKind> = new Set(['machines_undying', 'storage_full'
 export function schedule(random: Random, seconds: number): Fault[] {
   const faults: Fault[] = [];
   const end = seconds * 1000;
-  for (let at = CALM_MS; at < end; at += between(random, 400, 3_500)) {
+  for (let at = CALM_MS; at < end; at += between(random, 500, 4_500)) {
     const kind = weighted(random, FAULTS);
-    const lasts = between(random, 300, LONG.has(kind) ? 3 * LONGEST_MS : LONGEST_MS);
+    const lasts = between(random, 300, LONG.has(kind) ? 2 * LONGEST_MS : LONGEST_MS);
     const choice = random();
     if (at + lasts <= end) faults.push({ kind, at, lasts, choice });
   }
