@@ -71,6 +71,11 @@ describe('lines of execs', () => {
       .exec('x1', 2)
       .look(2, { log: ['x1'] });
     expect(kinds(byAnswers)).toEqual(['ran_twice x1']);
+    const ended = { result: 'signaled SIGTERM stop' };
+    const after = reopened((s) => s.exec('x1', 1, ended))
+      .exec('x1', 2)
+      .look(2, { log: ['x1'] });
+    expect(kinds(after)).toEqual(['ran_twice x1']);
     // Told again of what ran before.
     const known = reopened((s) => s.exec('x1', 1))
       .exec('x1', 1)

@@ -24,7 +24,7 @@ export function checkExecs(history: SessionHistory, promises: Promises): Failure
     if (odd !== undefined) fail('odd_result', id, `Exec ${id}, which appends a line, ended "${odd.result}"`);
     const places = placesOf(tries);
     if (places.size > 1)
-      fail('ran_twice', id, `Exec ${id} ended "exited 0" in the sandboxes ${[...places].join(' and ')}`);
+      fail('ran_twice', id, `Exec ${id} was started in the sandboxes ${[...places].join(' and ')}`);
   }
   const resolved = new Map<string, boolean>();
   for (const seen of entries.filter((entry) => entry.kind === 'observe')) {
@@ -92,9 +92,9 @@ function checkLook(
   );
 }
 
-/** The sandboxes in which it ended well. */
+/** The sandboxes in which it was seen to start. */
 const placesOf = (tries: readonly ExecEntry[]) =>
-  new Set(tries.filter(isDone).flatMap(({ incarnation }) => incarnation ?? []));
+  new Set(tries.flatMap(({ incarnation }) => incarnation ?? []));
 
 /** An exec that had ended before another was sent has its line before it; where that one's line survived, so has this one's. */
 function checkOrder(
