@@ -7,6 +7,7 @@ import { Actor } from './clients/actor.ts';
 import { SessionClient } from './clients/session-client.ts';
 import { schedule } from './faults/schedule.ts';
 import { type FaultRecord, Storm } from './faults/storm.ts';
+import { DISTANCE } from './faults/weather.ts';
 import { History, type SessionHistory } from './history.ts';
 import { pick, randomFrom } from './random.ts';
 import { settle } from './settle.ts';
@@ -45,6 +46,8 @@ export async function torture(options: TortureOptions): Promise<Report> {
   const branch = () => randomFrom(Math.floor(random() * 2 ** 31));
   const faults = schedule(branch(), seconds);
   const world = await World.start({ controllers, random: branch() });
+  world.flaps.add(DISTANCE.fly);
+  world.database.add(DISTANCE.storage);
   const over = new AbortController();
   try {
     say(`up in ${world.stateDir}; ${faults.length} faults in ${seconds} s`);

@@ -12,7 +12,7 @@ const PATHS = ['f/0', 'f/1', 'f/2', 'f/3', 'f/4', 'f/5'];
 const WORK = {
   append: 30,
   /** May be under way when a stop comes. */
-  slow_append: 22,
+  slow_append: 30,
   write: 20,
   large_write: 2,
   remove: 4,
@@ -93,7 +93,7 @@ export class Work {
       case 'append':
         return this.#append(1);
       case 'slow_append':
-        return this.#append(between(client.random, 2, 4));
+        return this.#append(between(client.random, 2, 6));
       case 'write':
         return this.#write(between(client.random, 20, 20_000));
       case 'large_write':

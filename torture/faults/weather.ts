@@ -26,6 +26,12 @@ const GATEWAY = {
   body: { message: 'An invalid response was received from the upstream server' },
 };
 
+/** No fault, but how far away they are: a destroy takes seconds, an upload its time. Much can happen meanwhile. */
+export const DISTANCE = {
+  fly: { match: /^DELETE .*\/machines\//, chance: 0.6, effect: { kind: 'delay', ms: 1_500 } },
+  storage: { match: UPLOAD, chance: 0.5, effect: { kind: 'delay', ms: 500 } },
+} as const satisfies Record<string, Rule>;
+
 /** Rules for the gate before Supabase, for as long as the fault lasts. Pure. */
 export function databaseRules(kind: FaultKind, choice: number): Rule[] {
   switch (kind) {

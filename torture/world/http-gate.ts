@@ -58,7 +58,7 @@ export class HttpGate {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  /** In force until the returned function is called. */
+  /** In force until the returned function is called; the newest comes first. */
   add(rule: Rule): () => void {
     this.#rules.add(rule);
     return () => {
@@ -93,7 +93,9 @@ export class HttpGate {
 
   async #take(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const line = `${request.method} ${request.url}`;
-    const rule = [...this.#rules].find(({ match, chance }) => match.test(line) && this.#random() < chance);
+    const rule = [...this.#rules]
+      .reverse()
+      .find(({ match, chance }) => match.test(line) && this.#random() < chance);
     switch (rule?.effect.kind) {
       case undefined:
         return this.#pass(request, response);
