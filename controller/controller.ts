@@ -13,17 +13,22 @@ import { workspaceStorage } from './files/storage.ts';
 import { WorkspaceFiles } from './files/workspace.ts';
 import { JobProcessor } from './jobs/processor.ts';
 import { Cells } from './sessions/cells.ts';
+import { FlyReach, type FlyReachTimes, watchReach } from './sessions/fly-reach.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
 import { createMachines } from './sessions/machines.ts';
 import { SandboxManager } from './sessions/manager.ts';
+import { Retention } from './sessions/retention.ts';
 import { whereabouts } from './sessions/whereabouts.ts';
 import { connectDatabase, createStore, type Store } from './store/index.ts';
+import { DatabaseClock, watchClock } from './telemetry/clock.ts';
 import { createLog } from './telemetry/log.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 
 export interface ControllerOptions {
-  /** Unix milliseconds. Default `Date.now`. */
+  /** The computer's own clock, Unix milliseconds, which may be wrong. Default `Date.now`. */
   clock?: () => number;
+  /** The database's, by which everything is decided. Default: measured with each renewal of the cells. */
+  databaseTime?: () => number;
   /** In [0, 1). Default `Math.random`. */
   random?: () => number;
   /** Milliseconds from any origin that never go back. Default `performance.now`. */
@@ -31,6 +36,7 @@ export interface ControllerOptions {
   log?: Logger;
   /** Shorter ones for tests. */
   times?: Partial<LifecycleTimes>;
+  reach?: Partial<FlyReachTimes>;
 }
 
 export interface Controller {
@@ -48,7 +54,7 @@ export interface Controller {
 
 /** Puts the controller together and starts it. Rejects when it can't listen; whatever else is down is tried again. */
 export async function startController(config: Config, options: ControllerOptions = {}): Promise<Controller> {
-  const { clock = Date.now, random = Math.random, monotonic = () => performance.now() } = options;
+  const { clock: local = Date.now, random = Math.random, monotonic = () => performance.now() } = options;
   const { log = createLog(config.logLevel) } = options;
   const metrics = createMetrics();
   const database = connectDatabase(
@@ -57,12 +63,26 @@ export async function startController(config: Config, options: ControllerOptions
     config.databaseTimeoutMs,
   );
   const store = createStore(database, (app) => cells.token(app));
-  const cells = new Cells({ store, config, log, monotonic });
+  const databaseClock = new DatabaseClock({ monotonic, local, log });
+  const clock = options.databaseTime ?? (() => databaseClock.now());
+  const reach = new FlyReach({
+    monotonic,
+    ask: () => machines.ping(),
+    ...(options.reach && { times: options.reach }),
+  });
+  const cells = new Cells({
+    ...{ store, config, log, monotonic },
+    able: () => reach.able,
+    onDatabaseTime: (now, askedAt, answeredAt) => databaseClock.set(now, askedAt, answeredAt),
+  });
   const fly = createFlyClient({
     token: config.flyApiToken,
     baseUrl: config.flyFlapsBaseUrl,
     random,
-    onCall: metrics.flyCall,
+    onCall: (event) => {
+      metrics.flyCall(event);
+      reach.saw(event);
+    },
   });
   const machines = createMachines(fly, config);
   const hub = new AgentHub({ secret: config.agentSecret, liveSandbox: liveSandbox(store, cells), log });
@@ -77,7 +97,10 @@ export async function startController(config: Config, options: ControllerOptions
   const manager = new SandboxManager({ ...common, lifecycle });
   const jobs = new JobProcessor({ ...common, lifecycle });
   const saves = new PeriodicSave(common);
+  const retention = new Retention(common);
   metrics.watch(lifecycle, hub, cells);
+  watchClock(metrics.registry, databaseClock);
+  watchReach(metrics.registry, reach);
   const api = await buildApi({
     manager,
     elsewhere: (session, starts) => whereabouts({ store, cells, open: lifecycle.open }, session, starts),
@@ -89,7 +112,7 @@ export async function startController(config: Config, options: ControllerOptions
     log,
     metrics: metrics.registry,
     execTimeoutMs: config.execTimeoutMs,
-    clock,
+    clock: local,
   });
 
   api.server.on('upgrade', (request, socket, head) => hub.handleUpgrade(request, socket, head));
@@ -110,6 +133,8 @@ export async function startController(config: Config, options: ControllerOptions
   lifecycle.startCleanup();
   jobs.start();
   saves.start();
+  retention.start();
+  reach.start();
   log.info({ url, cells: config.cellApps, stack: config.stack }, 'controller is ready');
 
   return {
@@ -123,7 +148,8 @@ export async function startController(config: Config, options: ControllerOptions
     async close() {
       log.info('shutting down');
       // Work that needs agents ends before their connections do; the API goes on answering until then.
-      await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs)]);
+      reach.stop();
+      await Promise.all([jobs.shutdown(), saves.stop(config.shutdownTimeoutMs), retention.stop()]);
       await lifecycle.shutdown(config.shutdownTimeoutMs);
       await cells.close();
       hub.close();

@@ -4,6 +4,7 @@ import { jobStore } from './jobs.ts';
 import { keyStore } from './keys.ts';
 import { manifestStore } from './manifests.ts';
 import { reading } from './reading.ts';
+import { retentionStore } from './retention.ts';
 import { type LeaseOf, sandboxStore } from './sandboxes.ts';
 
 /**
@@ -19,6 +20,7 @@ export function createStore(database: Database, leaseOf: LeaseOf = () => null) {
     ...manifestStore(database),
     ...jobStore(database),
     ...keyStore(database),
+    ...retentionStore(database),
   };
 }
 

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeExec } from './fake-agent.ts';
 import { Fleet } from './fleet.ts';
@@ -250,4 +252,64 @@ describe('a controller', () => {
     expect(await next.manager.execCommand('paused', 'echo here')).toMatchObject({ stdout: 'here\n' });
     expect(paused.cells.apps).toEqual([]);
   });
+
+  it('that does not reach Fly gives its cells to one that does, takes none, and has its share again when it does', async () => {
+    fleet = await Fleet.start(world, { cells: 2, leaseMs: 1_000 });
+    const wire = await cuttable(world.fly.url);
+    const reach = { unableAfterMs: 300, askAgainMs: 50, askIdleMs: 200 };
+    const cut = await fleet.within({ FLY_FLAPS_BASE_URL: wire.url }, { reach });
+    await fleet.share({ [cut.url]: 2 });
+    await fleet.sessionAt(cut.url, 'reach');
+    // Nobody can do better: it keeps what it has, and what runs there goes on.
+    wire.cut = true;
+    await world.until(async () => (await metric(cut, 'mobvibe_fly_able')) === 0);
+    await cut.cells.refresh();
+    expect(cut.cells.apps).toHaveLength(2);
+    expect(await cut.manager.execCommand('reach', 'echo on')).toMatchObject({ stdout: 'on\n' });
+
+    const sound = await fleet.within({}, { reach });
+    await fleet.share({ [sound.url]: 2 });
+    await world.until(() => cut.cells.apps.length === 0 && sound.hub.get('s-reach-1')?.connected);
+    expect(await sound.manager.execCommand('reach', 'echo moved')).toMatchObject({ stdout: 'moved\n' });
+    // Asked all the same, it leads on to the other.
+    await fleet.sessionAt(cut.url, 'reach-2');
+    expect(world.boots.filter((boot) => boot.startsWith('s-reach-'))).toEqual(['s-reach-1', 's-reach-2-1']);
+    wire.cut = false;
+    await fleet.share({ [cut.url]: 1, [sound.url]: 1 });
+    wire.close();
+  });
 });
+
+async function metric({ url }: { url: string }, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1]);
+}
+
+/** A way to a server that can be cut: then nobody answers at its end. */
+async function cuttable(target: string) {
+  const { hostname, port } = new URL(target);
+  const sockets = new Set<Socket>();
+  const wire = {
+    url: '',
+    cut: false,
+    close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+  const server = createServer((socket) => {
+    const upstream = connect(Number(port), hostname);
+    for (const end of [socket, upstream]) {
+      sockets.add(end);
+      end.on('error', () => {});
+    }
+    // Whatever comes once it is cut ends the connection that it comes by.
+    for (const [from, to] of [[socket, upstream] as const, [upstream, socket] as const]) {
+      from.on('data', (chunk) => (wire.cut ? from.destroy() : to.write(chunk)));
+      from.once('close', () => to.destroy());
+    }
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  wire.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return wire;
+}

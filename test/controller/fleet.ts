@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { MobVibe } from '../../client/index.ts';
-import type { Controller } from '../../controller/controller.ts';
+import type { Controller, ControllerOptions } from '../../controller/controller.ts';
 import { newKey } from './key.ts';
 import { FLY_TOKEN, SECRET, type World } from './world.ts';
 
@@ -131,8 +131,8 @@ export class Fleet {
   }
 
   /** A controller in this process. */
-  async within(env: Record<string, string> = {}): Promise<Controller> {
-    const controller = await this.world.controller(this.cells, { env: { ...this.#env, ...env } });
+  async within(env: Record<string, string> = {}, options: ControllerOptions = {}): Promise<Controller> {
+    const controller = await this.world.controller(this.cells, { ...options, env: { ...this.#env, ...env } });
     this.#join(controller.url);
     return controller;
   }

@@ -71,8 +71,8 @@ describe('a stop', () => {
     await world.until(() => inside.requests.includes('POST /workspace/upload'));
     await world.close(first);
     inside.failures[0]!.times = 1;
-    const clock = () => Date.now() + 3_600_000;
-    await world.controller(app, { env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200' }, clock });
+    const databaseTime = () => Date.now() + 3_600_000;
+    await world.controller(app, { env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200' }, databaseTime });
     await world.until(async () => (await world.store.getSession('orphaned')).sandbox_id === null);
     expect(await world.store.getSession('orphaned')).toMatchObject({
       status: 'stopped',

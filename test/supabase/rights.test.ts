@@ -142,7 +142,7 @@ test('every function pins its search_path and is granted to service_role alone; 
       'job_release',
       'job_started',
     ],
-    ...['jobs_claim', 'manifest_commit'],
+    ...['jobs_claim', 'manifest_commit', 'purge'],
     ...['sandbox_created', 'sandbox_destroying', 'sandbox_gone', 'sandbox_ready', 'sandbox_stop'],
     ...['session_open', 'session_stop', 'session_touch'],
   ]);
