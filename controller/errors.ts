@@ -23,17 +23,25 @@ export const ERRORS = {
   session_not_found: [404, 'mistake', 'There is no session with this id'],
   session_conflict: [409, 'mistake', 'A session with this id exists with other settings'],
   session_not_open: [409, 'mistake', 'The session has no sandbox now; open it first'],
-  session_stopping: [409, 'mistake', 'The session is being stopped; open it again afterwards'],
+  session_stopping: [409, 'fault', 'The session is being stopped; it can be opened again afterwards'],
   session_start_failed: [503, 'fault', 'The sandbox of the session could not be started'],
   session_start_timeout: [
     504,
     'unknown',
     'The sandbox was not ready in the time given; it may still become ready',
   ],
+  too_many_starts: [429, 'fault', 'The session was started too often within an hour'],
+  no_capacity: [503, 'fault', 'No sandbox can be started in time now; come back later'],
+  image_failing: [503, 'fault', 'The last starts of this image failed; it is tried with one start at a time'],
+  version_not_found: [404, 'mistake', 'The session has no such version'],
+  version_damaged: [409, 'mistake', 'The version can not be restored; open another one'],
   // Execs
   exec_not_found: [404, 'mistake', 'There is no exec with this id in the sandbox'],
   exec_conflict: [409, 'mistake', 'An exec with this id exists with another command'],
   exec_ended: [409, 'mistake', 'The exec has ended'],
+  exec_lost: [409, 'unknown', 'The exec ran in an earlier sandbox of the session, and its end was not seen'],
+  too_many_processes: [503, 'fault', 'The sandbox has reached its limit of processes'],
+  out_of_memory: [503, 'fault', 'The memory of the sandbox is used up'],
   cwd_not_found: [400, 'mistake', 'The working directory does not exist or is not a directory'],
   command_not_found: [400, 'mistake', 'The command could not be started'],
   stdin_conflict: [409, 'mistake', 'Input was sent from an offset that does not follow what was received'],
@@ -60,6 +68,7 @@ export const ERRORS = {
   cell_taken: [503, 'fault', 'A cell of the settings belongs to another stack'],
   fenced: [409, 'fault', 'A newer sandbox or worker has taken over; this write was refused'],
   agent_unreachable: [503, 'fault', 'The agent of the sandbox is not connected'],
+  agent_unresponsive: [503, 'fault', 'The agent of the sandbox does not answer'],
   agent_lost: [502, 'unknown', 'The connection to the sandbox broke during the request'],
   machine_lost: [409, 'fault', 'The machine that the request was meant for is gone'],
   fly_unavailable: [503, 'fault', 'The Machines API did not answer as it should'],
@@ -73,6 +82,12 @@ export const ERRORS = {
     'The database broke off during a change, which may or may not have been made',
   ],
   storage_unavailable: [503, 'fault', 'The file storage did not answer as it should'],
+  storage_full: [503, 'fault', 'The file storage takes no more: a quota or a limit of size is reached'],
+  storage_refused: [
+    503,
+    'fault',
+    'The file storage refuses the request: a key, a policy or the bucket is wrong',
+  ],
   shutting_down: [503, 'fault', 'This controller is shutting down'],
   internal: [500, 'unknown', 'The controller failed in a way it does not know'],
 } as const satisfies Record<string, readonly [status: number, kind: ErrorKind, title: string]>;
@@ -86,12 +101,19 @@ export class CodedError extends Error {
   readonly detail: string;
   /** The request field at fault, where there is one. */
   readonly field: string | undefined;
+  /** When to come back, milliseconds from now, where that is known. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, detail: string, options: { field?: string; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { field?: string; cause?: unknown; retryAfterMs?: number | undefined } = {},
+  ) {
     super(`${code}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.detail = detail;
     this.field = options.field;
+    this.retryAfterMs = options.retryAfterMs;
   }
 
   get status(): number {
@@ -113,6 +135,7 @@ export class CodedError extends Error {
       code: this.code,
       kind,
       ...(this.field === undefined ? {} : { field: this.field }),
+      ...(this.retryAfterMs === undefined ? {} : { retry_after_ms: this.retryAfterMs }),
     };
   }
 }
@@ -126,4 +149,6 @@ export interface Problem {
   code: ErrorCode;
   kind: ErrorKind;
   field?: string;
+  /** When to come back, milliseconds from now; the header `Retry-After` says the same in seconds. */
+  retry_after_ms?: number;
 }
