@@ -150,6 +150,34 @@ describe('two controllers', () => {
   });
 });
 
+describe('a controller whose process stands still', () => {
+  it('holds no request up: refused in time while it has the cell, and done by the other once that is taken over', async () => {
+    fleet = await Fleet.start(world, { cells: 2, leaseMs: 8_000 });
+    const [a, b] = [await fleet.spawn(), await fleet.spawn()];
+    await fleet.share({ [a.url]: 1, [b.url]: 1 });
+    await fleet.sessionAt(a.url, 'still');
+    const ask = () =>
+      fetch(`${b.url}/v1/sessions/still/execs`, {
+        method: 'GET',
+        headers: { authorization: `Bearer ${fleet.apiKey}` },
+      });
+    expect((await ask()).status).toBe(200);
+    a.child.kill('SIGSTOP');
+    fleet.leave(a.url);
+    const began = performance.now();
+    const answer = await ask();
+    expect(performance.now() - began).toBeLessThan(10_000);
+    expect([answer.status, await answer.json()]).toMatchObject([503, { code: 'cell_elsewhere' }]);
+    // Its agent hears of the other when the connection to the frozen one is found dead.
+    await fleet.share({ [b.url]: 2 });
+    world.running('s-still-1').agent.cut();
+    await world.until(async () => (await ask()).status === 200);
+    a.child.kill('SIGCONT');
+    await world.until(async () => (await ask()).status === 200);
+    expect(world.boots.filter((boot) => boot === 's-still-1')).toHaveLength(1);
+  });
+});
+
 describe('a controller', () => {
   it('that joins gets its share; agents and execs of a cell that changes hands go over to it', async () => {
     fleet = await Fleet.start(world, { cells: 2, leaseMs: 1_500 });

@@ -68,6 +68,7 @@ export class Fleet {
   readonly agents: Balancer;
   /** Talks to whichever controller takes the connection. */
   readonly mobvibe: MobVibe;
+  readonly apiKey: string;
   readonly #env: Record<string, string>;
   readonly #children: ChildProcess[] = [];
 
@@ -82,6 +83,7 @@ export class Fleet {
     this.cells = cells;
     this.api = proxies.api;
     this.agents = proxies.agents;
+    this.apiKey = apiKey;
     this.mobvibe = new MobVibe({ url: `http://${this.api.host}`, apiKey });
     this.#env = {
       FLY_APP_NAME: cells[0]!,
