@@ -245,6 +245,12 @@ export const KNOBS = {
     default: 30_000,
     why: 'How long steps under way may take after SIGTERM; what is cut off is picked up by the next start',
   },
+  retentionMs: {
+    variable: 'MOBVIBE_RETENTION_MS',
+    parse: integer(3_600_000, 315_360_000_000),
+    default: 2_592_000_000,
+    why: 'Events, ended jobs and their output, execs and sandboxes that are gone are kept so long',
+  },
   agentOrphanTimeoutMs: {
     variable: 'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',
     parse: integer(1_000, 604_800_000),

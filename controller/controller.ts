@@ -18,17 +18,22 @@ import { Admission } from './sessions/admission.ts';
 import { Breaker } from './sessions/breaker.ts';
 import { Cells } from './sessions/cells.ts';
 import { ExecRegistry } from './sessions/exec-registry.ts';
+import { FlyReach, type FlyReachTimes, watchReach } from './sessions/fly-reach.ts';
 import { type LifecycleTimes, SandboxLifecycle } from './sessions/lifecycle.ts';
 import { createMachines } from './sessions/machines.ts';
 import { SandboxManager } from './sessions/manager.ts';
+import { Retention } from './sessions/retention.ts';
 import { whereabouts } from './sessions/whereabouts.ts';
 import { connectDatabase, createStore, type Store } from './store/index.ts';
+import { DatabaseClock, watchClock } from './telemetry/clock.ts';
 import { createLog } from './telemetry/log.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 
 export interface ControllerOptions {
-  /** Unix milliseconds. Default `Date.now`. */
+  /** The computer's own clock, Unix milliseconds, which may be wrong. Default `Date.now`. */
   clock?: () => number;
+  /** The database's, by which everything is decided. Default: measured with each renewal of the cells. */
+  databaseTime?: () => number;
   /** In [0, 1). Default `Math.random`. */
   random?: () => number;
   /** Milliseconds from any origin that never go back. Default `performance.now`. */
@@ -36,6 +41,7 @@ export interface ControllerOptions {
   log?: Logger;
   /** Shorter ones for tests. */
   times?: Partial<LifecycleTimes>;
+  reach?: Partial<FlyReachTimes>;
 }
 
 export interface Controller {
@@ -56,7 +62,7 @@ export interface Controller {
 
 /** Puts the controller together and starts it. Rejects when it can't listen; whatever else is down is tried again. */
 export async function startController(config: Config, options: ControllerOptions = {}): Promise<Controller> {
-  const { clock = Date.now, random = Math.random, monotonic = () => performance.now() } = options;
+  const { clock: local = Date.now, random = Math.random, monotonic = () => performance.now() } = options;
   const { log = createLog(config.logLevel) } = options;
   const metrics = createMetrics();
   const database = connectDatabase(
@@ -65,12 +71,26 @@ export async function startController(config: Config, options: ControllerOptions
     config.databaseTimeoutMs,
   );
   const store = createStore(database, (app) => cells.token(app));
-  const cells = new Cells({ store, config, log, monotonic });
+  const databaseClock = new DatabaseClock({ monotonic, local, log });
+  const clock = options.databaseTime ?? (() => databaseClock.now());
+  const reach = new FlyReach({
+    monotonic,
+    ask: () => machines.ping(),
+    ...(options.reach && { times: options.reach }),
+  });
+  const cells = new Cells({
+    ...{ store, config, log, monotonic },
+    able: () => reach.able,
+    onDatabaseTime: (now, askedAt, answeredAt) => databaseClock.set(now, askedAt, answeredAt),
+  });
   const fly = createFlyClient({
     token: config.flyApiToken,
     baseUrl: config.flyFlapsBaseUrl,
     random,
-    onCall: metrics.flyCall,
+    onCall: (event) => {
+      metrics.flyCall(event);
+      reach.saw(event);
+    },
   });
   const machines = createMachines(fly, config);
   const hub = new AgentHub({ secret: config.agentSecret, liveSandbox: liveSandbox(store, cells), log });
@@ -97,6 +117,9 @@ export async function startController(config: Config, options: ControllerOptions
   metrics.watch(lifecycle, hub, cells, { counts: () => lifecycle.counts });
   metrics.watchSaves(files.ledger, config.saveIntervalMs, clock);
   const egress = egressProbeUrl(config);
+  const retention = new Retention(common);
+  watchClock(metrics.registry, databaseClock);
+  watchReach(metrics.registry, reach);
   const api = await buildApi({
     manager,
     elsewhere: (session, starts) => whereabouts({ store, cells, open: lifecycle.open }, session, starts),
@@ -114,7 +137,7 @@ export async function startController(config: Config, options: ControllerOptions
     log,
     metrics: metrics.registry,
     execTimeoutMs: config.execTimeoutMs,
-    clock,
+    clock: local,
   });
 
   const openRequests = countOpenRequests(api.server);
@@ -136,17 +159,21 @@ export async function startController(config: Config, options: ControllerOptions
   lifecycle.startCleanup();
   jobs.start();
   saves.start();
+  retention.start();
+  reach.start();
   log.info({ url, cells: config.cellApps, stack: config.stack }, 'controller is ready');
 
   let closing: Closing | undefined;
   const close = async (): Promise<void> => {
     log.info('shutting down');
     closing = new Closing(config.shutdownTimeoutMs, monotonic, log);
+    reach.stop();
     const { workEndsAt, givingEndsAt, graceMs } = closing;
     // Work that needs agents ends before their connections do; the API goes on answering until then.
     const work = Promise.all([
       closing.step('handing over jobs', givingEndsAt, () => jobs.shutdown()),
       closing.step('saving files', givingEndsAt, () => saves.stop(graceMs)),
+      closing.step('removing what is old', givingEndsAt, () => retention.stop()),
       closing.step('steps of sandboxes', givingEndsAt, () => lifecycle.shutdown(graceMs)),
     ]);
     await closing.within(workEndsAt, work);

@@ -55,12 +55,6 @@ export const ERRORS = {
   save_failed: [503, 'fault', 'The files could not be saved; the last saved version stands'],
   save_conflict: [409, 'fault', 'Another save was committed first; this one changed nothing'],
   restore_failed: [503, 'fault', 'The saved files could not be restored'],
-  storage_full: [503, 'fault', 'The file storage takes no more: a quota or a limit of size is reached'],
-  storage_refused: [
-    503,
-    'fault',
-    'The file storage refuses the request: a key, a policy or the bucket is wrong',
-  ],
   // Jobs
   job_not_found: [404, 'mistake', 'There is no job with this id'],
   job_conflict: [409, 'mistake', 'A job with this id exists with other contents'],
@@ -88,6 +82,12 @@ export const ERRORS = {
     'The database broke off during a change, which may or may not have been made',
   ],
   storage_unavailable: [503, 'fault', 'The file storage did not answer as it should'],
+  storage_full: [503, 'fault', 'The file storage takes no more: a quota or a limit of size is reached'],
+  storage_refused: [
+    503,
+    'fault',
+    'The file storage refuses the request: a key, a policy or the bucket is wrong',
+  ],
   shutting_down: [503, 'fault', 'This controller is shutting down'],
   internal: [500, 'unknown', 'The controller failed in a way it does not know'],
 } as const satisfies Record<string, readonly [status: number, kind: ErrorKind, title: string]>;

@@ -38,6 +38,10 @@ export interface CellsDeps {
   log: Logger;
   /** Milliseconds that never go back, whatever the computer's clock is set to. */
   monotonic: () => number;
+  /** Whether this controller reaches Fly; one that does not leaves its cells to those that do. Default: always. */
+  able?: () => boolean;
+  /** Told of the database's time with each renewal, Unix milliseconds; asked and answered are on the monotonic clock. */
+  onDatabaseTime?: (databaseNow: number, askedAt: number, answeredAt: number) => void;
 }
 
 interface CellsEvents {
@@ -225,21 +229,20 @@ export class Cells extends EventEmitter<CellsEvents> {
   }
 
   async #refresh(me: string): Promise<void> {
-    const { store, config, monotonic } = this.#deps;
+    const { store, config, monotonic, able = () => true, onDatabaseTime } = this.#deps;
     // The database counts from later on: here a lease ends no later than there.
-    const until = monotonic() + config.cellLeaseMs;
+    const asked = monotonic();
+    const until = asked + config.cellLeaseMs;
     const held = Object.fromEntries([...this.#leases].map(([app, { token }]) => [app, token]));
     const { stack, cellApps: apps, cellLeaseMs: leaseMs } = config;
-    const { cells, controllers } = await store.renewCells({
-      stack,
-      apps,
-      holder: me,
-      held,
-      leaseMs,
-      actor: ACTOR,
+    const answer = await store.renewCells({
+      ...{ stack, apps, holder: me, held },
+      ...{ leaseMs, actor: ACTOR, able: able() },
     });
+    const { cells, controllers } = answer;
     this.#known = cells;
     this.#askedAt = monotonic();
+    onDatabaseTime?.(Date.parse(answer.now), asked, this.#askedAt);
     for (const [app, lease] of this.#leases) {
       const cell = cells.find((one) => one.app === app);
       if (cell?.holder === me && cell.token === lease.token && !cell.free) lease.until = until;
@@ -253,6 +256,7 @@ export class Cells extends EventEmitter<CellsEvents> {
     const { take, giveBack } = planShares({
       cells: ordered,
       controllers,
+      able: answer.able,
       me,
       held: new Set(this.#leases.keys()),
     });

@@ -5,6 +5,7 @@ import { jobStore } from './jobs.ts';
 import { keyStore } from './keys.ts';
 import { manifestStore } from './manifests.ts';
 import { reading } from './reading.ts';
+import { retentionStore } from './retention.ts';
 import { type LeaseOf, sandboxStore } from './sandboxes.ts';
 
 /**
@@ -21,6 +22,7 @@ export function createStore(database: Database, leaseOf: LeaseOf = () => null) {
     ...jobStore(database),
     ...execStore(database),
     ...keyStore(database),
+    ...retentionStore(database),
   };
 }
 

@@ -11,8 +11,6 @@ import { saveMetrics } from './save-metrics.ts';
 export interface Watched {
   /** Sandboxes that have been destroying for more than a minute, and those whose agent does not answer. */
   counts?: () => { destroying: number; unresponsive: number };
-  /** How far this computer's clock is ahead of the database's. */
-  skewMs?: () => number;
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -69,7 +67,7 @@ export function createMetrics() {
       flyCalls.observe({ call: event.call, outcome: event.error ?? 'ok' }, event.durationMs / 1000);
     },
 
-    watch(lifecycle: SandboxLifecycle, hub: AgentHub, cells: Cells, { counts, skewMs }: Watched = {}): void {
+    watch(lifecycle: SandboxLifecycle, hub: AgentHub, cells: Cells, { counts }: Watched = {}): void {
       lifecycle.on('change', (row) => {
         transitions.inc({ state: row.state, failure: parseFailure(row.reason)?.code ?? '' });
         if (row.state === 'ready' && row.ready_at !== null) {
@@ -88,13 +86,6 @@ export function createMetrics() {
           'mobvibe_sandboxes_unresponsive',
           'Sandboxes whose agent does not answer',
           () => counts().unresponsive,
-        );
-      }
-      if (skewMs !== undefined) {
-        gauge(
-          'mobvibe_clock_skew_seconds',
-          "How far this computer's clock is ahead of the database's; below 0 it is behind",
-          () => skewMs() / 1_000,
         );
       }
     },

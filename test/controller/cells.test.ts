@@ -92,7 +92,7 @@ describe('one controller with several cells', () => {
     let ahead = 0;
     const controller = await world.controller(cells, {
       env: { ...OFTEN, MOBVIBE_SAVE_INTERVAL_MS: '1000' },
-      clock: () => Date.now() + ahead,
+      databaseTime: () => Date.now() + ahead,
     });
     await open(controller, 'each-1', 'each-2');
     for (const n of [1, 2]) world.running(`s-each-${n}-1`).inside.files.set('a', `of ${n}`);
@@ -156,7 +156,7 @@ describe('a cell that is named no more', () => {
     await world.close(before);
 
     let ahead = 0;
-    const after = await world.controller([kept!], { env: OFTEN, clock: () => Date.now() + ahead });
+    const after = await world.controller([kept!], { env: OFTEN, databaseTime: () => Date.now() + ahead });
     await world.until(() => after.cells.apps.includes(closed!));
     expect(await after.manager.execCommand('cl-2', 'echo on')).toMatchObject({ stdout: 'on\n' });
     await open(after, 'cl-3', 'cl-4');

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
+import type { Renewal } from '../../controller/store/cells.ts';
 import type { RegisteredExec } from '../../controller/store/execs.ts';
-import type { KnownCell, Opened } from '../../controller/store/index.ts';
+import type { Opened } from '../../controller/store/index.ts';
 import type {
   CellRow,
   JobRow,
@@ -151,13 +152,15 @@ export function callsOn(pool: Pool) {
       held: Record<string, number> = {},
       options?: CallOptions,
       leaseMs = 1000,
+      able?: boolean,
     ) =>
       only(
-        rpc<{ cells: KnownCell[]; controllers: string[] }>(
+        rpc<Renewal>(
           'cells_renew',
           {
             ...{ p_stack: 'prod', p_apps: apps, p_holder: holder, p_held: held },
             ...{ p_lease_ms: leaseMs, p_actor: 'test' },
+            ...(able !== undefined && { p_able: able }),
           },
           options,
         ),
@@ -172,6 +175,8 @@ export function callsOn(pool: Pool) {
       ),
     releaseCell: (app: string, token: number) =>
       rpc('cell_release', { p_app: app, p_token: token, p_actor: 'test' }),
+    purge: (keepMs: number, limit: number, options?: CallOptions) =>
+      only(rpc<number>('purge', { p_keep_ms: keepMs, p_limit: limit }, options)),
     leave: (holder: string) => rpc('controller_leave', { p_holder: holder }),
     /** A move of a sandbox, for whoever holds its cell with this token. */
     underLease: (move: string, { name, fence }: Fenced, lease: number, more: Record<string, unknown> = {}) =>

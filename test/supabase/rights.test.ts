@@ -145,7 +145,7 @@ test('every function pins its search_path and is granted to service_role alone; 
       'job_release',
       'job_started',
     ],
-    ...['jobs_claim', 'manifest_commit'],
+    ...['jobs_claim', 'manifest_commit', 'purge'],
     ...[
       'sandbox_agent_restarted',
       'sandbox_created',
