@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -36,6 +36,8 @@ export class Rig implements AsyncDisposable {
   agent!: ChildProcess;
   logs = '';
   authorizations: string[] = [];
+  /** Of each dial that was let in. */
+  dials: IncomingHttpHeaders[] = [];
   /** Status to refuse dials with. */
   refuse: number | undefined;
 
@@ -85,6 +87,7 @@ export class Rig implements AsyncDisposable {
         socket.end(`HTTP/1.1 ${this.refuse} Refused\r\ncontent-length: 0\r\n\r\n`);
         return;
       }
+      this.dials.push(req.headers);
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
       this.#links.handleUpgrade(req, socket, head, (ws) => {

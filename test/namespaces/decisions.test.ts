@@ -58,7 +58,7 @@ describe('ranges of ids', () => {
 describe('the mount table', () => {
   const machine = {
     ...{ root: '/state/a b/root', disk: '/state/a b', agent: '/agent', node: '/node', gateway: '/gate' },
-    ...{ firstId: 1_000_000, memoryMb: 512, severalUsers: true, cgroups: [] },
+    ...{ firstId: 1_000_000, severalUsers: true, cgroups: [] },
   };
   const lines = (table: string) =>
     table

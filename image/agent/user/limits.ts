@@ -9,6 +9,8 @@ import type { Finder } from './whose.ts';
 const OOM_SCORE = 500;
 const LEAST_RESERVE = 32;
 const MOST_RESERVE = 256;
+/** On the user's side, but not the user's: its first process, that one's child, and the way to a command. */
+const NOT_OF_USER = 4;
 
 /** What a process of the user's may use, so that the agent has what it needs whatever user code does. */
 export interface UserLimits {
@@ -48,7 +50,8 @@ export function limitsInShell(find: Finder, most: number): UserLimits {
   return {
     // bash says -u, dash says -p. Nobody's parent is a moment without them: they are set before the command is there.
     script: `echo ${OOM_SCORE} >/proc/self/oom_score_adj; { ulimit -u ${most} || ulimit -p ${most}; } 2>/dev/null;`,
-    reached: () => find().reduce((sum, { pid }) => sum + Number(statusOf(pid)('Threads')[0] ?? 0), 0) >= most,
+    reached: () =>
+      find().reduce((sum, { pid }) => sum + Number(statusOf(pid)('Threads')[0] ?? 0), NOT_OF_USER) >= most,
     told: `The user has ${most} processes and threads, no more are allowed`,
   };
 }

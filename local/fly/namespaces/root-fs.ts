@@ -85,7 +85,7 @@ export async function makeSkeleton(dir: string): Promise<void> {
 
 export interface RootFs {
   root: string;
-  /** Folders on disk of this machine alone: `workspace`, `home`, `state`. */
+  /** Folders on disk of this machine alone: `workspace`, `home`, `state`, `tmp`, `var-tmp`. */
   disk: string;
   agent: string;
   node: string;
@@ -96,7 +96,6 @@ export interface RootFs {
   /** Without, there is no group for terminals, and no user from whom the gateway could be kept by its folder's mode. */
   severalUsers: boolean;
   cgroups: CgroupView[];
-  memoryMb: number;
 }
 
 /** The mounts of a machine's private root, as one table for `mount -a -T`. */
@@ -123,14 +122,18 @@ export function fstab(fs: RootFs, hostMounts: string[]): string {
 
   const owner = `uid=${fs.firstId},gid=${fs.firstId}`;
   const terminals = fs.severalUsers ? `,gid=${fs.firstId + 5}` : '';
-  const half = Math.max(64, Math.floor(fs.memoryMb / 2));
   add('devpts', '/dev/pts', 'devpts', `newinstance,nosuid,noexec,ptmxmode=0666,mode=0620${terminals}`);
   add('tmpfs', '/dev/shm', 'tmpfs', `size=64m,mode=1777,nosuid,nodev,${owner}`);
-  add('tmpfs', '/tmp', 'tmpfs', `size=${half}m,mode=1777,nosuid,nodev,${owner}`);
-  add('tmpfs', '/var/tmp', 'tmpfs', `size=${half}m,mode=1777,nosuid,nodev,${owner}`);
   add('tmpfs', '/run', 'tmpfs', `size=8m,mode=755,nosuid,nodev,${owner}`);
   add('tmpfs', '/root', 'tmpfs', `size=8m,mode=700,nosuid,nodev,${owner}`);
-  const disk = { workspace: INSIDE.workspace, home: INSIDE.home, state: INSIDE.agentState };
+  const disk = {
+    workspace: INSIDE.workspace,
+    home: INSIDE.home,
+    state: INSIDE.agentState,
+    // Not in memory, which user code could fill by them.
+    tmp: '/tmp',
+    'var-tmp': '/var/tmp',
+  };
   for (const [name, target] of Object.entries(disk)) {
     add(join(fs.disk, name), target, 'none', 'bind,nosuid,nodev');
   }

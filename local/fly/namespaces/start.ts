@@ -76,7 +76,7 @@ async function prepare(
   const root = join(folder, 'root');
   const table = fstab(
     {
-      ...{ root, gateway, firstId, memoryMb, severalUsers },
+      ...{ root, gateway, firstId, severalUsers },
       disk: folder,
       agent: payload.dir,
       node: parts.node,
@@ -161,13 +161,14 @@ function machineEnv({ host, hierarchies }: MachineParts, spec: MachineSpec): Rec
   };
 }
 
-/** In place of the limits that no cgroup sets. */
+/** What processes carry themselves, mostly in place of the limits that no cgroup sets. */
 function processLimits({ hierarchies, random }: MachineParts, guest: MachineSpec['guest']): ProcessLimits {
   const limited = limitedBy(hierarchies);
   return {
     ...(limited.has('cpu') ? {} : { cpuList: cpuList(guest.cpus, random) }),
     ...(limited.has('memory') ? {} : { dataMb: guest.memory_mb + NODE_BASE_MB }),
-    ...(limited.has('pids') ? {} : { pids: PIDS_MAX }),
+    // Also where a cgroup does it: from this the agent knows how many it may leave to the user.
+    pids: PIDS_MAX,
   };
 }
 

@@ -61,12 +61,12 @@ export class StateFolder {
     await this.removeMachine(id);
     const folder = join(this.#machines, id);
     await mkdir(folder);
-    const modes = { root: 0o755, workspace: 0o755, home: 0o755, state: 0o700 };
+    const modes = { root: 0o755, workspace: 0o755, home: 0o755, state: 0o700, tmp: 0o1777, 'var-tmp': 0o1777 };
     for (const [name, mode] of Object.entries(modes)) {
       await mkdir(join(folder, name));
       await chmod(join(folder, name), mode); // Whatever the umask is.
       if (firstId === undefined) continue;
-      const owner = name === 'state' ? firstId : firstId + 1000;
+      const owner = ['state', 'tmp', 'var-tmp'].includes(name) ? firstId : firstId + 1000;
       await chown(join(folder, name), owner, owner);
     }
     return folder;
