@@ -27,6 +27,8 @@ export interface AgentRequest {
 /** Accepts the upgrade of a lane. */
 export type TakeLane = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
+/** Why a connection was closed whose agent is silent. */
+export const NO_ANSWER = 'no answer to a ping';
 const DEFAULT_TIMEOUT_MS = 30_000;
 
 /** The connection of one sandbox's agent. It ends once; an agent that dials again gets a new one. */
@@ -44,7 +46,6 @@ export class AgentLink {
   readonly #offered = new Map<string, TakeLane>();
   readonly #stopPings: () => void;
   #reason: string | undefined;
-  #heardAt = performance.now();
 
   constructor(
     sandbox: string,
@@ -59,12 +60,7 @@ export class AgentLink {
     this.restarted = restarted;
     this.#session = session;
     this.#hasLanes = hasLanes;
-    this.#stopPings = keepPinging(session, ping, {
-      heard: () => {
-        this.#heardAt = performance.now();
-      },
-      dead: () => this.close('no answer to a ping'),
-    });
+    this.#stopPings = keepPinging(session, ping, () => this.close(NO_ANSWER));
     this.closed = new Promise((resolve) => {
       session.once('close', () => {
         this.#stopPings();
@@ -77,11 +73,6 @@ export class AgentLink {
       this.#reason ??= error.message;
     });
     session.on('goaway', () => this.close('the agent is going away'));
-  }
-
-  /** Since the agent last answered a ping, milliseconds. */
-  get silentMs(): number {
-    return performance.now() - this.#heardAt;
   }
 
   get connected(): boolean {
@@ -214,7 +205,7 @@ export interface PingTimes {
 function keepPinging(
   session: ClientHttp2Session,
   { everyMs, answerMs }: PingTimes,
-  { heard, dead }: { heard: () => void; dead: () => void },
+  dead: () => void,
 ): () => void {
   let overdue: NodeJS.Timeout | undefined;
   const beat = setInterval(() => {
@@ -224,7 +215,6 @@ function keepPinging(
       clearTimeout(overdue);
       overdue = undefined;
       if (error) dead();
-      else heard();
     });
   }, everyMs);
   beat.unref();

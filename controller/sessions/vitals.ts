@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { AgentHub } from '../agents/hub.ts';
-import type { AgentLink } from '../agents/link.ts';
+import { type AgentLink, NO_ANSWER } from '../agents/link.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
 import type { Cells } from './cells.ts';
@@ -16,6 +16,8 @@ export interface VitalsDeps {
 }
 
 const ACTOR = 'lifecycle';
+/** At least so long a ping has gone unanswered when its connection is closed for that (hub.ts). */
+const UNANSWERED_MS = 10_000;
 
 /**
  * Whether the agents of ready sandboxes answer. One whose connection ended, for want of an answer to a ping or otherwise, and that does not
@@ -61,8 +63,9 @@ export class Vitals {
   };
 
   /** The silence began when the agent was last heard, not when that was noticed. */
-  readonly #onDisconnect = (link: AgentLink): void => {
-    this.#wait(link.sandbox, Math.max(0, this.#deps.silenceMs - link.silentMs));
+  readonly #onDisconnect = (link: AgentLink, reason: string): void => {
+    const silentMs = reason === NO_ANSWER ? UNANSWERED_MS : 0;
+    this.#wait(link.sandbox, Math.max(0, this.#deps.silenceMs - silentMs));
   };
 
   #wait(name: string, ms: number): void {

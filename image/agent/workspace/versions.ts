@@ -1,5 +1,5 @@
-import { mkdirSync, readdirSync, statSync, utimesSync } from 'node:fs';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import { copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ManifestEntry } from '../../../controller/agents/wire.ts';
 import { decodeManifest, treeHash } from './manifest.ts';
@@ -43,8 +43,9 @@ export class Versions {
     const { entries } = await decodeManifest(await readFile(at), this.#session);
     this.#trees.delete(sha256);
     this.#trees.set(sha256, treeHash(entries));
-    const now = new Date();
-    utimesSync(at, now, now);
+    // As new as if it were written now: the order of their times is that of their last use.
+    await copyFile(at, `${at}.new`);
+    await rename(`${at}.new`, at);
     return entries;
   }
 
