@@ -8,8 +8,6 @@ export type ClientErrorCode =
   | 'controller_unreachable'
   /** The connection broke before the answer was complete. */
   | 'connection_lost'
-  /** A command may have run, or not: its start was not answered, and its sandbox has been replaced since. */
-  | 'outcome_unknown'
   /** The deadline of the call passed. */
   | 'deadline_exceeded'
   /** The caller's `AbortSignal` was raised. */
@@ -32,12 +30,14 @@ export class MobVibeError extends Error {
   readonly detail: string;
   /** The field or option at fault, where there is one. */
   readonly field: string | undefined;
+  /** When repeating the call is worth it, where the controller has said. */
+  readonly retryAfterMs: number | undefined;
 
   constructor(
     code: ErrorCode | ClientErrorCode,
     kind: ErrorKind,
     detail: string,
-    more: { status?: number; field?: string; cause?: unknown } = {},
+    more: { status?: number; field?: string; retryAfterMs?: number; cause?: unknown } = {},
   ) {
     super(`${code}: ${detail}`, more.cause === undefined ? undefined : { cause: more.cause });
     this.code = code;
@@ -45,21 +45,41 @@ export class MobVibeError extends Error {
     this.detail = detail;
     this.status = more.status;
     this.field = more.field;
+    this.retryAfterMs = more.retryAfterMs;
   }
 
   /** For machine-readable output. */
-  toJSON(): { code: string; kind: ErrorKind; detail: string; status?: number; field?: string } {
-    const { code, kind, detail, status, field } = this;
-    return { code, kind, detail, ...(status && { status }), ...(field && { field }) };
+  toJSON(): {
+    code: string;
+    kind: ErrorKind;
+    detail: string;
+    status?: number;
+    field?: string;
+    retry_after_ms?: number;
+  } {
+    const { code, kind, detail, status, field, retryAfterMs } = this;
+    return {
+      code,
+      kind,
+      detail,
+      ...(status && { status }),
+      ...(field && { field }),
+      ...(retryAfterMs !== undefined && { retry_after_ms: retryAfterMs }),
+    };
   }
 }
 
-/** The error that an answer with an error status stands for. */
-export function errorFromAnswer(status: number, body: string): MobVibeError {
+/** The error that an answer with an error status stands for. `retryAfter`: its header of that name. */
+export function errorFromAnswer(status: number, body: string, retryAfter?: string): MobVibeError {
   const problem = parseProblem(body);
   if (problem !== undefined) {
-    const { code, kind, detail, field } = problem;
-    return new MobVibeError(code, kind, detail, field === undefined ? { status } : { status, field });
+    const { code, kind, detail, field, retry_after_ms } = problem;
+    const retryAfterMs = retry_after_ms ?? secondsOf(retryAfter);
+    return new MobVibeError(code, kind, detail, {
+      status,
+      ...(field !== undefined && { field }),
+      ...(retryAfterMs !== undefined && { retryAfterMs }),
+    });
   }
   // Not from a route of ours: a proxy on the way, or a server that is closing.
   if (status === 503) {
@@ -69,6 +89,11 @@ export function errorFromAnswer(status: number, body: string): MobVibeError {
   return new MobVibeError('invalid_answer', 'unknown', `Status ${status} without problem details`, {
     status,
   });
+}
+
+/** A proxy on the way may name a date instead, which nobody here does. */
+function secondsOf(header: string | undefined): number | undefined {
+  return header !== undefined && /^\d{1,6}$/.test(header) ? Number(header) * 1000 : undefined;
 }
 
 function parseProblem(body: string): Problem | undefined {

@@ -1,8 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
-import type { ExecInfo, ExecSpec, Session as SessionInfo } from '../controller/api/schemas.ts';
+import type { ExecInfo, ExecSpec } from '../controller/api/schemas.ts';
 import { Deadline } from './deadline.ts';
-import { MobVibeError } from './errors.ts';
 import { ExecHandle, NDJSON, openOutput, RECONNECT_MS } from './exec-handle.ts';
 import { type ExecOutcome, Kept, outcome } from './exec-outcome.ts';
 import { type FollowState, follow } from './follow.ts';
@@ -16,7 +15,10 @@ export const DEFAULT_EXEC_TIMEOUT_MS = 300_000;
 const GRACE_MS = 30_000;
 
 export interface StartOptions {
-  /** Starting the same id again attaches to the command that runs, it never runs twice. Default: a new one. */
+  /**
+   * The same id again attaches to the command that runs, or tells how it ended; it never runs twice in the life of the session. Rejects
+   * with `exec_lost` where its sandbox is gone and its end was not seen. Default: a new one.
+   */
   id?: string;
   /** Absolute, or relative to `/workspace`. Default `/workspace`. */
   cwd?: string;
@@ -42,9 +44,9 @@ export interface ExecOptions extends Omit<StartOptions, 'signal'> {
 /** The commands of one session. */
 export class Execs {
   readonly #transport: Transport;
-  readonly #session: { id: string; info: SessionInfo };
+  readonly #session: { id: string };
 
-  constructor(transport: Transport, session: { id: string; info: SessionInfo }) {
+  constructor(transport: Transport, session: { id: string }) {
     this.#transport = transport;
     this.#session = session;
   }
@@ -93,8 +95,7 @@ export class Execs {
       method: 'PUT',
       path: `/v1/sessions/${this.#session.id}/execs/${encodeURIComponent(id)}`,
       json: { ...specOf(command, options), ...(options.stdin ? { stdin: true } : {}) },
-      // Not retried blindly: in another sandbox the same id would run again.
-      repeatable: false,
+      repeatable: true,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     return new ExecHandle(this.#transport, this.#session.id, id, {
@@ -126,15 +127,9 @@ export class Execs {
   /** Starting and following in one request, which is what makes a short command fast. */
   #runAndFollow(id: string, spec: ExecSpec, deadline: Deadline, onStart: () => void) {
     const path = `/v1/sessions/${this.#session.id}/execs/${encodeURIComponent(id)}`;
-    const sandboxBefore = this.#session.info.incarnation;
-    let sent = false;
     const open = async (state: FollowState): Promise<IncomingMessage> => {
       if (state.incarnation !== undefined) return openOutput(this.#transport, path, state, deadline);
-      // Its fate is open after a break: the sandbox is asked before anything is started again.
-      if (sent && (await this.#wasStarted(path, sandboxBefore, deadline))) {
-        return openOutput(this.#transport, path, state, deadline);
-      }
-      sent = true;
+      // Sent anew as often as the connection breaks before the first word: the id is what keeps it from running twice.
       return this.#transport.stream({
         method: 'PUT',
         path,
@@ -153,32 +148,6 @@ export class Execs {
       onStart,
     });
   }
-
-  /** Throws when it can't be known: the sandbox that was asked to start it is no longer there. */
-  async #wasStarted(path: string, sandboxBefore: number, deadline: Deadline): Promise<boolean> {
-    const ask = { method: 'GET', repeatable: true, deadline } as const;
-    try {
-      await this.#transport.json({ ...ask, path });
-      return true;
-    } catch (error) {
-      const code = error instanceof MobVibeError ? error.code : undefined;
-      // No mistake of the caller's, who did not ask this.
-      if (code === 'session_not_open' || code === 'session_stopping') throw mayHaveRun();
-      if (code !== 'exec_not_found') throw error;
-    }
-    const session = await this.#transport.json<SessionInfo>({
-      ...ask,
-      path: `/v1/sessions/${this.#session.id}`,
-    });
-    if (session.incarnation === sandboxBefore) return false;
-    throw mayHaveRun();
-  }
-}
-
-function mayHaveRun(): MobVibeError {
-  const detail =
-    'The connection broke while the command was being started, and its sandbox is gone since: it may have run there';
-  return new MobVibeError('outcome_unknown', 'unknown', detail);
 }
 
 function specOf(command: string | string[], { cwd, env, timeoutMs = DEFAULT_EXEC_TIMEOUT_MS }: StartOptions) {

@@ -3,7 +3,7 @@ import type { ExecEvent, ExecResult } from '../controller/api/schemas.ts';
 import type { Deadline } from './deadline.ts';
 import { MobVibeError } from './errors.ts';
 import { leave, readLines } from './ndjson.ts';
-import { backoffMs, isPassing } from './retry.ts';
+import { isPassing, pauseMs } from './retry.ts';
 
 export type OutputName = 'stdout' | 'stderr';
 
@@ -56,6 +56,7 @@ export async function* follow(options: FollowOptions): AsyncGenerator<OutputChun
   let attempt = 0;
   let lostAt = 0;
   while (true) {
+    let ms: number;
     try {
       const response = await options.open(state);
       endWhenSilent(response);
@@ -77,10 +78,11 @@ export async function* follow(options: FollowOptions): AsyncGenerator<OutputChun
       if (!isPassing(reason)) throw reason;
       if (attempt === 0) lostAt = performance.now();
       const patience = state.incarnation === undefined ? FIRST_CONNECT_MS : options.reconnectMs;
-      if (performance.now() - lostAt > patience) throw reason;
+      if (performance.now() - lostAt + (reason.retryAfterMs ?? 0) > patience) throw reason;
       attempt++;
+      ms = pauseMs(reason, attempt);
     }
-    await deadline.pause(backoffMs(attempt));
+    await deadline.pause(ms);
   }
 }
 

@@ -7,6 +7,7 @@ export type {
   SaveResult,
   Session as SessionInfo,
   SessionEvent,
+  Unsaved,
 } from '../controller/api/schemas.ts';
 export { type ClientErrorCode, MobVibeError } from './errors.ts';
 export type { ExecHandle } from './exec-handle.ts';
@@ -16,7 +17,7 @@ export type { Files, RangeOptions, WriteOptions } from './files.ts';
 export type { ExecEnd, Offsets, OutputChunk, OutputName } from './follow.ts';
 export type { JobOptions, Jobs, Page, PageOptions } from './jobs.ts';
 export { MobVibe, type MobVibeOptions } from './mobvibe.ts';
-export type { CreateOptions, Session, Sessions, WaitOptions } from './sessions.ts';
+export type { CreateOptions, OpenOptions, Session, Sessions, StopOptions, WaitOptions } from './sessions.ts';
 export type { ExecStdin } from './stdin.ts';
 export type { CallOptions } from './transport.ts';
 export type { TreeOptions, TreeSummary } from './tree.ts';

@@ -4,7 +4,7 @@ import { MobVibeError } from './errors.ts';
 import { advance, endWhenSilent, type OutputChunk } from './follow.ts';
 import { newId } from './ids.ts';
 import { leave, readLines } from './ndjson.ts';
-import { backoffMs, isPassing, MAX_ATTEMPTS } from './retry.ts';
+import { isPassing, MAX_ATTEMPTS, pauseMs } from './retry.ts';
 import type { CallOptions, Transport } from './transport.ts';
 
 export interface JobOptions extends CallOptions {
@@ -100,6 +100,7 @@ export class Jobs {
     const deadline = new Deadline('Following the job', timeoutMs, signal);
     const offsets = { stdout: 0, stderr: 0 };
     for (let attempt = 1; ; attempt++) {
+      let ms: number;
       try {
         const response = await this.#transport.stream({
           method: 'GET',
@@ -128,8 +129,9 @@ export class Jobs {
       } catch (error) {
         const reason = this.#transport.explain(error);
         if (!isPassing(reason) || attempt >= MAX_ATTEMPTS) throw reason;
+        ms = pauseMs(reason, attempt);
       }
-      await deadline.pause(backoffMs(attempt));
+      await deadline.pause(ms);
     }
   }
 

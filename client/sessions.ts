@@ -1,4 +1,7 @@
-import type { SaveResult, SessionEvent, Session as SessionInfo } from '../controller/api/schemas.ts';
+import type { Readable } from 'node:stream';
+import type { SaveResult, SessionEvent, Session as SessionInfo, Unsaved } from '../controller/api/schemas.ts';
+import type { ErrorCode } from '../controller/errors.ts';
+import { MobVibeError } from './errors.ts';
 import type { ExecOutcome } from './exec-outcome.ts';
 import { type ExecOptions, Execs } from './execs.ts';
 import { Files } from './files.ts';
@@ -9,6 +12,18 @@ import type { CallOptions, Transport } from './transport.ts';
 export interface WaitOptions extends CallOptions {
   /** How long the controller waits for the outcome, milliseconds; 0 returns at once. Default: its own start deadline. */
   waitMs?: number;
+}
+
+export interface OpenOptions extends WaitOptions {
+  /** Which saved version of the files to begin with. Default: the newest. */
+  version?: number;
+}
+
+export interface StopOptions extends WaitOptions {
+  /** Between SIGTERM and SIGKILL to what still runs, milliseconds. Default: the stack's setting. */
+  graceMs?: number;
+  /** Gives up what can't be saved. See `unsaved()` and `rescue()`. */
+  discardUnsaved?: boolean;
 }
 
 export interface CreateOptions extends WaitOptions {
@@ -24,6 +39,8 @@ export interface CreateOptions extends WaitOptions {
 /** Starting takes the controller two minutes at most by default; the answer then needs its way. */
 const START_TIMEOUT_MS = 120_000;
 const GRACE_MS = 30_000;
+/** Deadline of copying a whole workspace out, milliseconds. */
+const RESCUE_TIMEOUT_MS = 3_600_000;
 
 export class Sessions {
   readonly #transport: Transport;
@@ -72,7 +89,7 @@ export class Sessions {
 
 /**
  * A coding session: its files outlive the sandboxes that serve it. `await using` stops it at the end of the block, with its
- * files saved.
+ * files saved, and fails where they could not be.
  */
 export class Session {
   readonly id: string;
@@ -102,13 +119,32 @@ export class Session {
   }
 
   /** Starts a sandbox with the saved files, where there is none, and waits until it is ready. */
-  open(options: WaitOptions = {}): Promise<SessionInfo> {
-    return this.#turn('open', options);
+  open({ version, ...wait }: OpenOptions = {}): Promise<SessionInfo> {
+    return this.#turn('open', { version }, startTimeout(wait.waitMs), wait);
   }
 
-  /** Saves the files and destroys the sandbox. Stopping a stopped session does nothing. */
-  stop(options: WaitOptions = {}): Promise<SessionInfo> {
-    return this.#turn('stop', options);
+  /**
+   * Ends what runs, saves the files and destroys the sandbox. Stopping a stopped session does nothing. Rejects with `save_failed` where the
+   * files could not be saved: then the sandbox is kept as it is, and the controller goes on trying.
+   */
+  stop({ graceMs, discardUnsaved, ...wait }: StopOptions = {}): Promise<SessionInfo> {
+    const how = { grace_ms: graceMs, discard_unsaved: discardUnsaved };
+    return this.#turn('stop', how, startTimeout(wait.waitMs) + (graceMs ?? 0), wait);
+  }
+
+  /** What would be lost if the sandbox went now: how the files differ from the newest saved version. */
+  unsaved(options: CallOptions = {}): Promise<Unsaved> {
+    const ask = { method: 'GET', path: `${sessionPath(this.id)}/unsaved`, repeatable: true };
+    return this.#transport.json({ ...ask, timeoutMs: START_TIMEOUT_MS, ...options });
+  }
+
+  /**
+   * All of the workspace as a tar, as it is in the sandbox now, also while it can't be saved. A stream, which fails when the connection
+   * breaks: `timeoutMs` and `signal` hold to its last byte.
+   */
+  rescue(options: CallOptions = {}): Promise<Readable> {
+    const ask = { method: 'GET', path: `${sessionPath(this.id)}/rescue`, repeatable: true };
+    return this.#transport.stream({ ...ask, timeoutMs: RESCUE_TIMEOUT_MS, ...options });
   }
 
   /** Saves the files now. */
@@ -134,21 +170,36 @@ export class Session {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+    const { status, error, save } = await this.stop();
+    if (status === 'failed' && error !== null) throw notSaved(error.code, error.detail);
+    if (status !== 'stopping') return;
+    const why = save?.state === 'failing' ? `: ${save.detail}` : '';
+    throw notSaved(
+      'save_failed',
+      `Session "${this.id}" is still being stopped, its files are not saved yet${why}`,
+    );
   }
 
-  async #turn(action: 'open' | 'stop', { waitMs, ...call }: WaitOptions): Promise<SessionInfo> {
+  async #turn(
+    action: 'open' | 'stop',
+    how: Record<string, unknown>,
+    timeoutMs: number,
+    { waitMs, ...call }: WaitOptions,
+  ): Promise<SessionInfo> {
+    const isSet = Object.values(how).some((value) => value !== undefined);
     this.info = await this.#transport.json({
       method: 'POST',
       path: `${sessionPath(this.id)}/${action}`,
       query: { wait_ms: waitMs },
+      ...(isSet && { json: how }),
       repeatable: true,
-      timeoutMs: startTimeout(waitMs),
+      timeoutMs,
       ...call,
     });
     return this.info;
   }
 }
 
+const notSaved = (code: string, detail: string) => new MobVibeError(code as ErrorCode, 'unknown', detail);
 const startTimeout = (waitMs = START_TIMEOUT_MS) => waitMs + GRACE_MS;
 const sessionPath = (id: string) => `/v1/sessions/${encodeURIComponent(id)}`;

@@ -3,7 +3,7 @@ import https from 'node:https';
 import { pipeline, type Readable } from 'node:stream';
 import { Deadline } from './deadline.ts';
 import { errorFromAnswer, errorFromSocket, MobVibeError } from './errors.ts';
-import { backoffMs, isPassing, MAX_ATTEMPTS } from './retry.ts';
+import { isCounted, isPassing, MAX_ATTEMPTS, pauseMs } from './retry.ts';
 
 /** Limits of one call, accepted by every method of the SDK. */
 export interface CallOptions {
@@ -102,16 +102,18 @@ export class Transport {
     const deadline =
       request.deadline ??
       new Deadline(`${request.method} ${request.path}`, request.timeoutMs ?? this.#timeoutMs, request.signal);
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1, counted = 1; ; attempt++) {
       deadline.check();
       try {
         return await once(deadline);
       } catch (error) {
-        const again =
-          request.repeatable && attempt < MAX_ATTEMPTS && error instanceof MobVibeError && isPassing(error);
-        if (!again) throw error;
+        if (!request.repeatable || !(error instanceof MobVibeError) || !isPassing(error)) throw error;
+        if (isCounted(error) && counted++ >= MAX_ATTEMPTS) throw error;
+        const ms = pauseMs(error, attempt);
+        // Whoever would only wait for the deadline is better told why.
+        if (error.retryAfterMs !== undefined && ms >= deadline.leftMs) throw error;
+        await deadline.pause(ms);
       }
-      await deadline.pause(backoffMs(attempt));
     }
   }
 
@@ -134,7 +136,9 @@ export class Transport {
       if (response.statusCode! < 400) return resolve(response);
       const stop = deadline.watch((reason) => response.destroy(reason));
       readAll(response, MAX_PROBLEM_BYTES)
-        .then((text) => reject(errorFromAnswer(response.statusCode!, text.toString())))
+        .then((text) =>
+          reject(errorFromAnswer(response.statusCode!, text.toString(), response.headers['retry-after'])),
+        )
         .catch((error) => reject(this.explain(error)))
         .finally(() => {
           stop();

@@ -125,6 +125,12 @@ export const KNOBS = {
     optional: true,
     why: 'The way from a machine to storage; handed to machines as it stands',
   },
+  egressProbeUrl: {
+    variable: 'MOBVIBE_EGRESS_PROBE_URL',
+    parse: url('unix:', 'http:'),
+    optional: true,
+    why: 'Where this controller itself reaches the egress proxy, to tell whether it answers; by default MOBVIBE_EGRESS_PROXY_URL when that is http:',
+  },
   stack: {
     variable: 'MOBVIBE_STACK',
     parse: matching(/^[a-z0-9][a-z0-9-]{0,30}$/, 'up to 31 of a-z, 0-9 and -'),
@@ -238,6 +244,12 @@ export const KNOBS = {
     parse: integer(0, 600_000),
     default: 30_000,
     why: 'How long steps under way may take after SIGTERM; what is cut off is picked up by the next start',
+  },
+  retentionMs: {
+    variable: 'MOBVIBE_RETENTION_MS',
+    parse: integer(3_600_000, 315_360_000_000),
+    default: 2_592_000_000,
+    why: 'Events, ended jobs and their output, execs and sandboxes that are gone are kept so long',
   },
   agentOrphanTimeoutMs: {
     variable: 'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',

@@ -38,8 +38,8 @@ export const ERRORS = {
   // Execs
   exec_not_found: [404, 'mistake', 'There is no exec with this id in the sandbox'],
   exec_conflict: [409, 'mistake', 'An exec with this id exists with another command'],
-  exec_ended: [409, 'mistake', 'The exec has ended'],
   exec_lost: [409, 'unknown', 'The exec ran in an earlier sandbox of the session, and its end was not seen'],
+  exec_ended: [409, 'mistake', 'The exec has ended'],
   too_many_processes: [503, 'fault', 'The sandbox has reached its limit of processes'],
   out_of_memory: [503, 'fault', 'The memory of the sandbox is used up'],
   cwd_not_found: [400, 'mistake', 'The working directory does not exist or is not a directory'],

@@ -5,8 +5,8 @@ import { createLog } from './telemetry/log.ts';
 
 /** As a shell says it of SIGINT: the second signal was obeyed. */
 const FORCED = 130;
-/** On top of MOBVIBE_SHUTDOWN_TIMEOUT_MS: for connections to be closed and last answers to be sent. */
-const CLOSE_GRACE_MS = 15_000;
+/** A shutdown keeps to MOBVIBE_SHUTDOWN_TIMEOUT_MS by itself; should it hang all the same, this much later it is over. */
+const OVERDUE_MS = 1_000;
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);
@@ -18,14 +18,16 @@ async function main(): Promise<void> {
     signals += 1;
     log.info({ signal, signals }, 'signal');
     if (signals > 1) process.exit(FORCED);
-    const overdue = setTimeout(() => {
-      log.error('shutdown took too long; what is unfinished is for the next start');
+    const end = (inTime: boolean): void => {
+      const unfinished = controller?.unfinished ?? [];
+      if (inTime && unfinished.length === 0) process.exit(0);
+      log.error({ unfinished }, 'shutdown is over; what is unfinished is for the next start');
       process.exit(1);
-    }, config.shutdownTimeoutMs + CLOSE_GRACE_MS);
-    overdue.unref();
+    };
+    setTimeout(end, config.shutdownTimeoutMs + OVERDUE_MS, false).unref();
     // A signal while it still starts: nothing is under way that would need draining.
     await controller?.close();
-    process.exit(0);
+    end(true);
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
   // A fault that nobody foresaw leaves us in a state that nobody knows: the next start takes up the rows.

@@ -65,6 +65,8 @@ export async function createMachine(
     const exists = result.reason === 'unique_name';
     if (exists || result.kind === 'unknown_outcome') doubt = result;
     if (doubt === undefined) throw result;
+    // Its turn does not come in time: nothing was sent since the last look, which another would only repeat.
+    if (attempt > 1 && neverHadItsTurn(result)) throw inDoubt(doubt, result);
 
     const pauseMs = exists ? 0 : Math.round(SETTLE_MS * 2 ** (attempt - 1) * (1 + caller.random()));
     if (options.signal?.aborted || caller.clock() + pauseMs >= ends) throw inDoubt(doubt, result);
@@ -73,6 +75,27 @@ export async function createMachine(
     if (found !== undefined) return found;
     const isRefused = result !== doubt && !mayRetry('once', result);
     if (isRefused || attempt >= TRIES) throw inDoubt(doubt, result);
+  }
+}
+
+/**
+ * What a create that failed so says of all its tries: none can have made a machine, and there is nothing to
+ * look for.
+ */
+export function madeNothing(error: FlyError): boolean {
+  switch (error.kind) {
+    case 'mistake':
+    case 'not_found':
+    case 'capacity':
+    case 'quota':
+    case 'rate':
+    case 'auth':
+    case 'platform':
+      return true;
+    case 'conflict':
+    case 'precondition':
+    case 'unknown_outcome':
+      return false;
   }
 }
 
@@ -96,6 +119,10 @@ async function findByName(
   // has to do.
   const whole = (await getMachine(caller, app, listed.id, inTime()).catch(notSeen)) ?? listed;
   return isIt(whole) ? whole : undefined;
+}
+
+function neverHadItsTurn(error: FlyError): boolean {
+  return error.kind === 'rate' && error.status === undefined;
 }
 
 function onlyFlyError(error: unknown): FlyError {

@@ -1,5 +1,10 @@
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+} from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } from 'node:https';
 import axios, { isAxiosError } from 'axios';
 import type { Failure } from './classify.ts';
 
@@ -54,6 +59,7 @@ const NEVER_SENT = new Set([
  * plain word for what happened leaves this function.
  */
 export function createWire(baseUrl: string, authorization: string): Wire {
+  const requestTo = baseUrl.startsWith('https:') ? httpsRequest : httpRequest;
   const httpAgent = new HttpAgent({ keepAlive: true });
   const httpsAgent = new HttpsAgent({ keepAlive: true });
   const http = axios.create({
@@ -83,6 +89,7 @@ export function createWire(baseUrl: string, authorization: string): Wire {
       const onAbort = (): void => giveUp.abort();
       signal.addEventListener('abort', onAbort, { once: true });
       if (signal.aborted) giveUp.abort();
+      let connected = false;
       try {
         const reply = await http.request({
           method,
@@ -91,6 +98,15 @@ export function createWire(baseUrl: string, authorization: string): Wire {
           headers: { ...headers, 'Content-Type': body === undefined ? false : 'application/json' },
           data: body === undefined ? undefined : JSON.stringify(body),
           signal: giveUp.signal,
+          transport: {
+            request(options: RequestOptions, answered: (answer: IncomingMessage) => void): ClientRequest {
+              const sent = requestTo(options, answered);
+              whenConnected(sent, () => {
+                connected = true;
+              });
+              return sent;
+            },
+          },
         });
         return {
           type: 'reply',
@@ -100,6 +116,8 @@ export function createWire(baseUrl: string, authorization: string): Wire {
           retryAfterMs: retryAfterMs(headerOf(reply.headers['retry-after'])),
         };
       } catch (error) {
+        // Whatever ended it: while there was no connection, no byte had left.
+        if (!connected && giveUp.signal.aborted) return { type: 'never_sent' };
         if (signal.aborted) return { type: 'no_answer', why: 'aborted' };
         if (giveUp.signal.aborted) return { type: 'no_answer', why: 'timeout' };
         return isAxiosError(error) && neverSent(error)
@@ -115,6 +133,14 @@ export function createWire(baseUrl: string, authorization: string): Wire {
       httpsAgent.destroy();
     },
   };
+}
+
+/** At once where the connection is one that was kept. */
+function whenConnected(request: ClientRequest, tell: () => void): void {
+  request.once('socket', (socket) => {
+    if (socket.connecting) socket.once('connect', tell);
+    else tell();
+  });
 }
 
 function neverSent(error: { code?: string; cause?: unknown }): boolean {

@@ -16,11 +16,12 @@ import { machineCalls } from './machines.ts';
 import type { Sleep } from './rate.ts';
 
 export type { CallEvent, CallOptions } from './call.ts';
+export { madeNothing } from './create.ts';
 export * from './errors.ts';
 export { guestProblem } from './guest.ts';
 export type { ListMachinesOptions } from './look.ts';
 export type { ChangeOptions } from './on-machine.ts';
-export type { Sleep } from './rate.ts';
+export { CREATES, type RateLimit, type Sleep } from './rate.ts';
 export type * from './types.ts';
 export { durationSeconds } from './validate.ts';
 export type { WaitOptions } from './wait.ts';

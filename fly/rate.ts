@@ -19,6 +19,9 @@ export const APP_DELETIONS: RateLimit = { perSecond: 100 / 60, burst: 3 };
  */
 const PACE = 0.95;
 
+/** Machines that this client creates in one app: of others that use the same app's limit it knows nothing. */
+export const CREATES: RateLimit = { perSecond: PER_ACTION.perSecond * PACE, burst: PER_ACTION.burst };
+
 export type Sleep = (ms: number, signal?: AbortSignal) => Promise<void>;
 
 interface Bucket {

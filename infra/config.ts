@@ -24,6 +24,8 @@ export interface StackConfig {
   readonly controller: ControllerConfig;
   readonly protect: boolean;
   readonly smoke: boolean;
+  /** A destroy goes on though files of sessions could not be saved. */
+  readonly discardUnsaved: boolean;
   /** RFC 3339; handed on as an output, `never` where it is not set. */
   readonly expiresAt: string | undefined;
 }
@@ -192,6 +194,7 @@ export function readStackConfig(config = new pulumi.Config()): StackConfig {
     },
     protect: flag('protect', false),
     smoke: flag('smoke', true),
+    discardUnsaved: flag('discardUnsaved', false),
     expiresAt,
   });
 }

@@ -27,6 +27,10 @@ export interface ControllerArgs extends Place {
   agentSecret: pulumi.Input<string>;
   egressUrl: pulumi.Input<string>;
   settings: ControllerConfig;
+  /** Of the API, for whoever stops all sessions before the controllers go. Secret. */
+  apiKey: pulumi.Input<string>;
+  /** A destroy goes on though files of sessions could not be saved. */
+  discardUnsaved: boolean;
   /** Not before these are there: the database's schema, the way out; and when all is taken away, before the cells are emptied. */
   after: pulumi.Resource[];
   protect: boolean;
@@ -68,15 +72,26 @@ export class Controller extends pulumi.ComponentResource {
       { parent: this, deletedWith: app },
     );
     this.machines = this.#machines(name, args, app, secrets);
-    new command.local.Command(
-      `${name}-drain`,
-      action({ delete: 'drain', environment: { FLY_FLAPS_BASE_URL: endpoint, MOBVIBE_DRAIN_APP: app.name } }),
-      { parent: this, dependsOn: this.machines },
-    );
     this.app = app.name;
     this.url = pulumi
       .all([app.name, addresses[0]?.address ?? ''])
       .apply(([appName, address]) => publicUrl(args.settings.urlTemplate, appName, address));
+    // Runs when all is taken away and never else: a machine that is replaced leaves this as it is, and sandboxes go on running.
+    new command.local.Command(
+      `${name}-drain`,
+      action({
+        delete: 'drain',
+        environment: {
+          FLY_FLAPS_BASE_URL: endpoint,
+          MOBVIBE_DRAIN_APP: app.name,
+          MOBVIBE_URL: this.url,
+          MOBVIBE_API_KEY: args.apiKey,
+          // Where it is not set, the variable may come from whoever runs the destroy.
+          ...(args.discardUnsaved && { MOBVIBE_DISCARD_UNSAVED: 'true' }),
+        },
+      }),
+      { parent: this, dependsOn: [...this.machines, ...addresses] },
+    );
     this.registerOutputs({ url: this.url, app: this.app });
   }
 

@@ -84,6 +84,8 @@ export class Platform extends pulumi.ComponentResource {
         agentSecret,
         egressUrl: this.egress.url,
         settings: config.controller,
+        apiKey: this.database.apiKey,
+        discardUnsaved: config.discardUnsaved,
         after: [this.database.migrated, this.egress.machine, ...this.cells.reapers],
         protect,
       },

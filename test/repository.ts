@@ -38,8 +38,9 @@ const FORBIDDEN: { from: RegExp; to: RegExp; types: boolean; why: string }[] = [
     why: 'infra/ is pointed at everything but Fly by URLs',
   },
   { from: /^(?!infra\/)/, to: /^infra\//, types: true, why: 'nobody imports infra/' },
+  { from: /^(?!torture\/)/, to: /^torture\//, types: true, why: 'nobody imports torture/' },
 ];
-const SOURCE = /^(fly|controller|image|client|infra|local|bench)\/.*\.ts$/;
+const SOURCE = /^(fly|controller|image|client|infra|local|bench|torture)\/.*\.ts$/;
 /** `import … from 'x'`, `export … from 'x'` and `import('x')`, by path or by the package's own name. */
 const IMPORTS = [
   /^(?:import|export)\s+(type\s)?[^'"]*?from '(\.{1,2}\/|mobvibe-sandboxes\/)([^']+)'/gms,

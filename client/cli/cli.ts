@@ -47,6 +47,8 @@ function buildProgram(cli: Cli): Command {
     .addHelpText('after', EXAMPLES)
     .helpCommand('help [command]', 'help for a command')
     .showSuggestionAfterError()
+    // `session open --version 3` is that command's own, not the program's.
+    .enablePositionalOptions()
     // Mistakes are said once, by afterMistake.
     .configureOutput({
       writeOut: (text) => void cli.stdout.write(text),

@@ -4,7 +4,7 @@ import type { Printer } from './printer.ts';
 /** The parts of `process` that the command line works on. */
 export interface Streams {
   stdin: Readable & { isTTY?: boolean };
-  stdout: Writable;
+  stdout: Writable & { isTTY?: boolean };
   stderr: Writable & { isTTY?: boolean };
   env: NodeJS.ProcessEnv;
 }

@@ -7,6 +7,10 @@ export function wholeNumber(text: string): number {
   return value;
 }
 
+export function wholeNumberOr0(text: string): number {
+  return text === '0' ? 0 : wholeNumber(text);
+}
+
 /** The part of a command's help that shows it at work. */
 export function examples(...lines: string[]): string {
   return ['', 'Examples:', ...lines.map((line) => `  $ ${line}`)].join('\n');

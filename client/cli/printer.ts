@@ -38,6 +38,11 @@ export class Printer {
     this.#stderr.write(`mobvibe: ${sentence}${hint ? ` ${hint}` : ''} [${code}]\n`);
   }
 
+  /** Something that has to be known whatever becomes of the command: on stderr, also with `--json`. */
+  warn(value: object, text: string): void {
+    this.#stderr.write(this.json ? `${JSON.stringify(value)}\n` : `mobvibe: ${text}\n`);
+  }
+
   note(text: string): void {
     if (!this.json) this.#stderr.write(`mobvibe: ${text}\n`);
   }
@@ -79,6 +84,17 @@ const HINTS: Record<string, string> = {
   unauthorized: 'Set MOBVIBE_API_KEY to a key of this controller.',
   session_not_found: 'See "mobvibe session list", or make it with "mobvibe session create --id ID".',
   session_not_open: 'Open it with "mobvibe session open ID".',
+  session_stopping: 'It can be opened as soon as it is stopped: "mobvibe session open ID" waits for that.',
+  save_failed:
+    'Nothing is lost yet, the sandbox is kept: "mobvibe session show ID" says why, "mobvibe session rescue ID > work.tar" copies the files out, "mobvibe session stop ID --discard-unsaved" gives them up.',
+  version_not_found: 'See "mobvibe session events ID" for those that were saved.',
+  version_damaged: 'Open one that is whole with "mobvibe session open ID --version N".',
+  agent_unresponsive:
+    'See "mobvibe session events ID"; a stop that saves is tried by "mobvibe session stop ID".',
+  exec_lost: 'Look at what it did, then run it under another id.',
+  no_capacity: 'Try again later, or with "mobvibe session stop" for one that is no longer needed.',
+  image_failing: 'Whoever runs the controller finds the reason in its log and in the events of sessions.',
+  too_many_starts: 'See "mobvibe session events ID" for why it does not stay up.',
   job_not_found: 'See "mobvibe job list".',
 };
 

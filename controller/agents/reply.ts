@@ -35,7 +35,7 @@ export class AgentReply {
   /** Bytes of the body, where the agent announced it. */
   get length(): number | undefined {
     const text = this.headers[LANE_HEADER] ?? this.headers['content-length'];
-    return text === undefined ? undefined : Number(text);
+    return text === undefined || text === '?' ? undefined : Number(text);
   }
 
   async json<T>(): Promise<T> {

@@ -26,6 +26,7 @@
  * | `POST /workspace/restore` | `RestoreRequest` → `LongAnswer<RestoreResult>`; safe to repeat with the same version |
  * | `POST /workspace/unsaved` | `UnsavedRequest` → `Unsaved` |
  * | `GET /workspace/tar` | → `application/x-tar` of what a save would hold, on the lane where one is offered |
+ * | `POST /seal` | `SealRequest` → `SealResult` once no process of the user is left; from then on nothing changes any more |
  *
  * **Long answers.** What takes long tells how it goes, one JSON value a line, so that the caller can tell slow from dead: it gives up
  * when no line came for 60 s. An error within the first second may be answered with its status instead, like any other.
@@ -243,6 +244,19 @@ export interface RestoreResult {
   version: number;
   files: number;
   bytes: number;
+}
+
+export interface SealRequest {
+  /** Of the sandbox; a lower one than the agent has seen is refused with `fenced`. */
+  fence: number;
+  /** Between SIGTERM and SIGKILL. */
+  grace_ms: number;
+}
+
+export interface SealResult {
+  /** Processes of the user that ended in time, and those that had to be killed. */
+  terminated: number;
+  killed: number;
 }
 
 /**

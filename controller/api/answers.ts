@@ -28,10 +28,10 @@ export const lines = (schema: TSchema, description: string): Answers => ({
   ...failure,
 });
 
-export const bytes = (description: string): Answers => ({
+export const bytes = (description: string, type = 'application/octet-stream'): Answers => ({
   200: {
     description,
-    content: { 'application/octet-stream': { schema: Type.String({ format: 'binary' }) } },
+    content: { [type]: { schema: Type.String({ format: 'binary' }) } },
   },
   ...failure,
 });

@@ -2,8 +2,11 @@ import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { AgentRequest } from '../agents/link.ts';
+import type { Unsaved } from '../agents/wire.ts';
 import type { SaveOutcome } from '../files/workspace.ts';
+import type { ExecEnd } from '../sessions/exec.ts';
 import type { SandboxRequest } from '../sessions/requests.ts';
+import type { ExecRow, NewExec, RegisteredExec } from '../store/execs.ts';
 import type { NewJob } from '../store/jobs.ts';
 import type {
   JobOutputRow,
@@ -20,12 +23,13 @@ export interface ApiDeps {
   manager: SessionManager;
   /** Base URL of the controller that requests about this session are for, where that is another one. See sessions/whereabouts.ts. */
   elsewhere(sessionId: string, starts: boolean): Promise<string | null>;
-  lifecycle: { startSandbox(sessionId: string, options: CallOptions): Promise<SessionRow> };
-  files: { save(sandbox: SandboxRow): Promise<SaveOutcome> };
+  lifecycle: { startSandbox(sessionId: string, options: OpenOptions): Promise<SessionRow> };
+  files: SessionFiles;
+  execs: ExecIds;
   jobs: { poke(): void };
   store: ApiStore;
-  /** Each resolves when the other side answers and rejects when it does not. */
-  probes: { database(): Promise<unknown>; fly(): Promise<unknown> };
+  /** Each resolves when the other side answers and rejects when it does not, or when the signal says that it took too long. */
+  probes: Probes;
   log: Logger;
   metrics: Registry;
   /** Deadline of an exec whose caller named none, milliseconds. */
@@ -34,6 +38,18 @@ export interface ApiDeps {
   clock: () => number;
 }
 
+export interface Probes {
+  /** Nothing works without it. */
+  database: Probe;
+  /** What is there goes on, and much of it works, without these. */
+  fly: Probe;
+  storage: Probe;
+  /** Absent where there is no egress proxy, or this controller can't reach it. */
+  egress?: Probe;
+}
+
+export type Probe = (signal: AbortSignal) => Promise<unknown>;
+
 export interface CallOptions {
   /** For the event log, e.g. `api:<key id>`. */
   actor: string;
@@ -41,12 +57,44 @@ export interface CallOptions {
   waitMs?: number;
 }
 
+export interface OpenOptions extends CallOptions {
+  /** Of the saved files; default the newest. */
+  version?: number;
+}
+
+export interface StopOptions extends CallOptions {
+  reason?: string;
+  /** Between SIGTERM and SIGKILL to what still runs. Default: the stack's setting. */
+  graceMs?: number;
+  /** What can't be saved is given up. */
+  discardUnsaved?: boolean;
+}
+
+export interface SessionFiles {
+  save(sandbox: SandboxRow): Promise<SaveOutcome>;
+  /** What the newest saved version does not have. */
+  unsaved(sandbox: SandboxRow): Promise<Unsaved>;
+  /** The whole workspace as a tar, read as it is taken. */
+  rescue(sandbox: SandboxRow): Promise<{ body: Readable }>;
+}
+
+/** What is known of execs beyond the sandbox that ran them. See sessions/exec-registry.ts. */
+export interface ExecIds {
+  register(exec: NewExec): Promise<RegisteredExec>;
+  startFailed(registered: RegisteredExec, error: unknown): Promise<void>;
+  find(sessionId: string, id: string): Promise<ExecRow | null>;
+  /** Returns at once. */
+  ended(sessionId: string, id: string, end: ExecEnd): void;
+}
+
 export interface SessionManager {
   createSandbox(spec: SandboxRequest, options: CallOptions): Promise<SessionRow & { created?: boolean }>;
   getSandbox(sessionId: string): Promise<SessionView>;
-  destroySandbox(sessionId: string, options: CallOptions & { reason?: string }): Promise<SessionRow>;
+  destroySandbox(sessionId: string, options: StopOptions): Promise<SessionRow>;
   /** The open connection to the session's agent; waits a little for one that is dialing. */
   link(sessionId: string): Promise<SessionLink>;
+  /** The same while the session is being stopped, too: for what changes nothing. */
+  linkAny(sessionId: string): Promise<SessionLink>;
 }
 
 export interface SessionView {

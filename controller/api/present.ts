@@ -12,6 +12,7 @@ export function presentSession(row: SessionRow): Session {
     sandbox_region: row.sandbox_region,
     head: row.head,
     error: row.error,
+    save: { ...row.save, attempts: row.save_attempts },
     last_active_at: row.last_active_at,
     created_at: row.created_at,
     updated_at: row.updated_at,

@@ -11,6 +11,7 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   const coded = toCodedError(error);
   if (coded.code === 'internal') request.log.error({ err: error }, 'request failed');
   if (coded.code === 'unauthorized') reply.header('www-authenticate', 'Bearer');
+  if (coded.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(coded.retryAfterMs / 1000));
   request.errorCode = coded.code;
   return reply
     .code(coded.status)

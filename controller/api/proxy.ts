@@ -2,6 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, type Readable, Transform } from 'node:stream';
 import type { AgentRequest } from '../agents/link.ts';
 import { CodedError } from '../errors.ts';
+import type { ExecEnd } from '../sessions/exec.ts';
+import { LastLine, parseEnd } from '../sessions/exec-ends.ts';
 import type { AgentReply, SessionLink, SessionManager } from './deps.ts';
 
 export const NDJSON = 'application/x-ndjson';
@@ -25,13 +27,24 @@ export async function askAgent(
   sessionId: string,
   ask: AgentRequest,
 ): Promise<SessionLink & { answer: AgentReply }> {
+  const found = await manager.link(sessionId);
+  return { ...found, answer: await askLink(found, reply, ask) };
+}
+
+/** The same where the way to the agent is known. */
+export async function askLink(
+  { link }: Pick<SessionLink, 'link'>,
+  { raw }: Responding,
+  ask: AgentRequest,
+): Promise<AgentReply> {
   const gone = new AbortController();
   // A reason of its own, as making the default one costs more than the rest of this; and none where all went well.
-  reply.raw.once('close', () => reply.raw.writableFinished || gone.abort(CLIENT_LEFT));
-  const found = await manager.link(sessionId);
-  const answer = await found.link.request({ timeoutMs: ANSWER_TIMEOUT_MS, signal: gone.signal, ...ask });
+  const leave = () => raw.writableFinished || gone.abort(CLIENT_LEFT);
+  if (raw.destroyed) leave();
+  else raw.once('close', leave);
+  const answer = await link.request({ timeoutMs: ANSWER_TIMEOUT_MS, signal: gone.signal, ...ask });
   if (answer.status >= 400) await answer.expect();
-  return { ...found, answer };
+  return answer;
 }
 
 /** Asks for a JSON answer and returns it. */
@@ -60,13 +73,19 @@ export function withQuery(path: string, query: Record<string, string | number | 
 const FIRST_LINE_BYTES = 65_536;
 
 /**
- * The agent's stream of exec events. Only the first line is looked at, to say which incarnation of the sandbox this is: a
- * client that comes back asks with it, so that it can never be given the output of another machine.
+ * The agent's stream of exec events. Only the first and the last line are looked at. The first, to say which incarnation of the sandbox
+ * this is: a client that comes back asks with it, so that it can never be given the output of another machine. The last, to tell how it ended.
  */
-export function withIncarnation(body: Readable, incarnation: number): Readable {
+export function withIncarnation(
+  body: Readable,
+  incarnation: number,
+  onEnd: (end: ExecEnd) => void = () => {},
+): Readable {
   let head: Buffer | null = Buffer.alloc(0);
+  const last = new LastLine();
   const stamp = new Transform({
     transform(chunk: Buffer, _encoding, done) {
+      last.push(chunk);
       if (head === null) return done(null, chunk);
       head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
       const end = head.indexOf(0x0a);
@@ -76,6 +95,11 @@ export function withIncarnation(body: Readable, incarnation: number): Readable {
       const stamped = Buffer.concat([Buffer.from(line), head.subarray(end)]);
       head = null;
       done(null, stamped);
+    },
+    flush(done) {
+      const end = parseEnd(last.text);
+      if (end !== null) onEnd(end);
+      done();
     },
   });
   // A broken tunnel destroys the stamp with the error, a client that left destroys the tunnel's stream.

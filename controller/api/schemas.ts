@@ -70,6 +70,9 @@ export const Problem = Type.Object(
         'mistake: cannot succeed as it stands; fault: had no effect, may be repeated; unknown: look before repeating',
     }),
     field: Type.Optional(Type.String()),
+    retry_after_ms: Type.Optional(
+      Type.Number({ description: 'When repeating it is worth while; as Retry-After, in whole seconds' }),
+    ),
   },
   { description: 'RFC 9457 problem details' },
 );
@@ -97,6 +100,41 @@ export const SessionCreate = Type.Object(
 );
 export type SessionCreate = Static<typeof SessionCreate>;
 
+export const SessionOpen = Type.Object(
+  {
+    version: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'Of the saved files; default the newest' }),
+    ),
+  },
+  closed,
+);
+export const SessionStop = Type.Object(
+  {
+    grace_ms: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 600_000,
+        description: 'Between SIGTERM and SIGKILL to what still runs, milliseconds',
+      }),
+    ),
+    discard_unsaved: Type.Optional(
+      Type.Boolean({ description: 'What can’t be saved is given up; see /unsaved' }),
+    ),
+  },
+  closed,
+);
+
+export const SaveState = Type.Object(
+  {
+    state: oneOf(['ok', 'failing']),
+    since: orNull(Time),
+    attempts: Type.Integer({ description: 'Tries that failed, one after the other' }),
+    code: orNull(Type.String()),
+    detail: orNull(Type.String()),
+  },
+  { description: 'Whether the files can be saved, as the last try had it' },
+);
+
 export const Session = Type.Object({
   id: SessionId,
   status: SessionStatus,
@@ -111,6 +149,7 @@ export const Session = Type.Object({
   sandbox_region: orNull(Type.String()),
   head: Type.Integer({ description: 'Newest saved version of the files; 0: none' }),
   error: orNull(Type.Object({ code: Type.String(), detail: Type.String() })),
+  save: SaveState,
   last_active_at: Time,
   created_at: Time,
   updated_at: Time,
@@ -131,6 +170,15 @@ export const SaveResult = Type.Object({
   ),
 });
 export type SaveResult = Static<typeof SaveResult>;
+
+export const Unsaved = Type.Object({
+  base: Type.Integer({ description: 'The version that it is compared with; 0: none' }),
+  known: Type.Boolean({ description: 'False: the sandbox does not have that version, so everything counts' }),
+  files: Type.Integer({ description: 'Changed, new or removed' }),
+  bytes: Bytes,
+  paths: Type.Array(Type.String(), { description: 'The first 20' }),
+});
+export type Unsaved = Static<typeof Unsaved>;
 
 export const SessionEvent = Type.Object({
   id: Type.Integer(),
@@ -161,7 +209,11 @@ export type ExecSpec = Static<typeof ExecSpec>;
 
 export const ExecResult = Type.Union([
   Type.Object({ kind: Type.Literal('exited'), code: Type.Integer() }),
-  Type.Object({ kind: Type.Literal('signaled'), signal: Type.String() }),
+  Type.Object({
+    kind: Type.Literal('signaled'),
+    signal: Type.String(),
+    by: Type.Optional(Type.Literal('stop', { description: 'The session was being stopped' })),
+  }),
   Type.Object({ kind: Type.Literal('timed_out'), timeout_ms: Type.Integer() }),
   Type.Object({ kind: Type.Literal('machine_lost'), reason: Type.String() }),
   Type.Object({ kind: Type.Literal('unknown'), reason: Type.String() }),
@@ -172,7 +224,7 @@ export const ExecInfo = Type.Object({
   id: ExecId,
   incarnation: Type.Integer({ description: 'The sandbox it runs in; ask for output with it' }),
   state: oneOf(['running', 'ended']),
-  pid: Type.Integer(),
+  pid: Type.Integer({ description: '0 where its sandbox is gone' }),
   started_at: Type.Number(),
   ended_at: Type.Optional(Type.Number()),
   result: Type.Optional(ExecResult),
@@ -319,5 +371,8 @@ export type JobLogEvent = Static<typeof JobLogEvent>;
 export const Health = Type.Object({ status: Type.Literal('ok') });
 export const Readiness = Type.Object({
   ready: Type.Boolean(),
+  degraded: Type.Array(oneOf(['fly', 'storage', 'egress']), {
+    description: 'What does not answer although the controller works without it, as far as it can',
+  }),
   checks: Type.Record(Type.String(), oneOf(['ok', 'failed'])),
 });

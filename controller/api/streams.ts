@@ -17,6 +17,10 @@ export function createStreamSender(): { sendLines: StreamSender; cutAll(): void 
     sendLines(reply, body, status = 200) {
       // One that begins after the cut is cut as well.
       addAbortSignal(closing.signal, body);
+      // Its source may be waiting for something, and notice late.
+      const cut = () => reply.raw.destroy();
+      closing.signal.addEventListener('abort', cut, { once: true });
+      reply.raw.once('close', () => closing.signal.removeEventListener('abort', cut));
       return reply.code(status).header('content-type', NDJSON).header('cache-control', 'no-store').send(body);
     },
     cutAll: () => closing.abort(new Error('The controller is shutting down')),

@@ -1,10 +1,19 @@
+import type { Readable } from 'node:stream';
+import type { Logger } from 'pino';
 import type { AgentHub } from '../agents/hub.ts';
 import type { AgentLink } from '../agents/link.ts';
-import type { PackObject, PackResult, RestoreRequest, RestoreResult } from '../agents/wire.ts';
+import type { SealRequest, SealResult, Unsaved, UnsavedRequest } from '../agents/wire.ts';
+import type { Config } from '../config.ts';
 import { CodedError } from '../errors.ts';
 import type { Store } from '../store/index.ts';
-import type { ManifestRow, SandboxRow } from '../store/rows.ts';
+import type { SandboxRow } from '../store/rows.ts';
+import { SaveLedger } from './ledger.ts';
+import { SILENCE_MS } from './long-answer.ts';
+import { ObjectSize } from './object-size.ts';
+import { type Restored, restoreWanted } from './restore.ts';
+import { manifestOf, type Saved, saveOnce } from './save.ts';
 import type { WorkspaceStorage } from './storage.ts';
+import { FairTurns } from './turns.ts';
 
 export interface SaveOutcome {
   /** Newest version afterwards; 0 when nothing was ever saved. */
@@ -16,41 +25,72 @@ export interface SaveOutcome {
   left_out?: string[];
 }
 
-export interface FilesDeps {
-  store: Pick<Store, 'getSession' | 'findManifest' | 'commitManifest'>;
-  storage: WorkspaceStorage;
-  hub: AgentHub;
+export interface SaveCall {
+  /** The sandbox is sealed: nothing is left that would have to be held still. */
+  final?: boolean;
+  /** Nobody wants it any more: it is broken off, which is no failure. */
+  signal?: AbortSignal;
 }
 
+/** How a save ended: `saved`, `unchanged`, or the code of its failure. */
+export interface SaveReport {
+  outcome: string;
+  durationMs: number;
+  /** That were uploaded. */
+  bytes: number;
+}
+
+export interface FilesDeps {
+  store: Pick<Store, 'getSession' | 'findManifest' | 'commitManifest' | 'saveFailed' | 'saveDone'>;
+  storage: WorkspaceStorage;
+  hub: AgentHub;
+  config: Pick<Config, 'savePauseMs' | 'onDamage'>;
+  log: Logger;
+  /** Unix milliseconds. */
+  clock: () => number;
+  onSave?: (report: SaveReport) => void;
+  /** Of an agent at work, before it is given up. Default 60 s. */
+  silenceMs?: number;
+}
+
+const ACTOR = 'lifecycle';
 /** How long an agent that is not connected now is waited for. */
 const AGENT_MS = 5_000;
-/** Walking and hashing a large tree on one shared CPU. */
-const PACK_TIMEOUT_MS = 120_000;
-/** One upload or download of everything, through a proxy, on a small machine. */
-const TRANSFER_TIMEOUT_MS = 300_000;
+/** Calls of the storage, and of the database, for all saves together. */
+const ASKED_AT_ONCE = 8;
+const COMMITS_AT_ONCE = 4;
+/** Added to the grace of a seal: to end what has to be killed, and for changes under way. */
+const SEAL_MS = 60_000;
 
 /**
  * A session's files, to storage and back. The bytes travel between agent and storage; this side signs URLs, checks what has arrived and
  * commits. A save that has returned is committed: nothing before that changes what a later restore gives.
  */
 export class WorkspaceFiles {
+  readonly ledger = new SaveLedger();
   readonly #deps: FilesDeps;
   readonly #saving = new Map<string, Promise<SaveOutcome>>();
+  readonly #objectSize: ObjectSize;
+  readonly #asking = new FairTurns(ASKED_AT_ONCE);
+  readonly #committing = new FairTurns(COMMITS_AT_ONCE);
+  readonly #suspects = new Set<string>();
 
   constructor(deps: FilesDeps) {
     this.#deps = deps;
+    this.#objectSize = new ObjectSize(deps.storage, deps.clock);
   }
 
   /**
-   * Saves the files where they have changed. Rejects with the agent's or storage's error, `save_failed` when what arrived is not what
-   * was sent, `save_conflict`, or `fenced` when the sandbox is no longer the session's newest.
+   * Saves the files where they have changed. Rejects with `fenced` when the sandbox is no longer the session's newest; any other failure is
+   * in the session's row by then: `storage_full`, `storage_refused` and `storage_unavailable`, each with the setting to change, `save_failed`
+   * when what arrived is not what was sent, `save_conflict`, or what kept the agent from it.
    */
-  async save(sandbox: SandboxRow): Promise<SaveOutcome> {
+  async save(sandbox: SandboxRow, call: SaveCall = {}): Promise<SaveOutcome> {
     // One at a time: the one under way may have packed before what this caller wants saved was written.
-    const before = this.#saving.get(sandbox.name);
-    const mine = (before ?? Promise.resolve()).then(
-      () => this.#save(sandbox),
-      () => this.#save(sandbox),
+    const before = this.#saving.get(sandbox.name) ?? Promise.resolve();
+    const mine = before.then(
+      () => this.#save(sandbox, call),
+      () => this.#save(sandbox, call),
     );
     this.#saving.set(sandbox.name, mine);
     try {
@@ -60,122 +100,114 @@ export class WorkspaceFiles {
     }
   }
 
-  /** Brings the newest version into the sandbox and checks that all of it is there. Safe to repeat. */
-  async restore(sandbox: SandboxRow): Promise<RestoreResult> {
-    const link = await this.#link(sandbox);
-    const head = await this.#head(sandbox);
-    const request: RestoreRequest =
-      head === null ? { version: 0 } : await this.#restoreRequest(sandbox, head);
-    const result = await post<RestoreResult>(link, '/workspace/restore', request, TRANSFER_TIMEOUT_MS);
-    const expected = { version: head?.version ?? 0, files: head?.files ?? 0, bytes: head?.file_bytes ?? 0 };
-    for (const field of ['version', 'files', 'bytes'] as const) {
-      if (result[field] === expected[field]) continue;
-      const detail = `Restored ${field} is ${result[field]}, expected ${expected[field]} of version ${expected.version}`;
-      throw new CodedError('restore_failed', detail);
-    }
-    return result;
+  /**
+   * Brings the version that the sandbox is to begin with into it and checks that all of it is there. Safe to repeat. Rejects with
+   * `version_damaged`, which no repetition helps, and `version_not_found`.
+   */
+  async restore(sandbox: SandboxRow): Promise<Restored> {
+    const { store, storage, log, config } = this.#deps;
+    const parts = { store, storage, log, ...this.#shared(), onDamage: config.onDamage };
+    return restoreWanted(parts, sandbox, await this.#link(sandbox));
   }
 
-  async #save(sandbox: SandboxRow): Promise<SaveOutcome> {
-    const link = await this.#link(sandbox);
-    const head = await this.#head(sandbox);
-    const base = head?.version ?? 0;
-    const pack = await post<PackResult>(
-      link,
-      '/workspace/pack',
-      { base, ...(head === null ? {} : { base_sha256: head.sha256 }) },
-      PACK_TIMEOUT_MS,
-    );
-    if (!pack.changed) {
-      return { version: base, changed: false, files: head?.files ?? 0, bytes: head?.file_bytes ?? 0 };
-    }
-    await this.#upload(sandbox, link, pack);
-    const committed = await this.#deps.store.commitManifest({
-      sessionId: sandbox.session_id,
-      fence: sandbox.fence,
-      base,
-      sha256: pack.manifest.sha256,
-      bytes: pack.manifest.bytes,
-      packs: pack.packs,
-      files: pack.files,
-      fileBytes: pack.bytes,
-      actor: 'lifecycle',
-    });
-    const { files, bytes, left_out } = pack;
-    return { version: committed.version, changed: true, files, bytes, ...(left_out && { left_out }) };
-  }
-
-  /** Has the agent upload manifest and packs, and checks each one's size where it lies. */
-  async #upload(sandbox: SandboxRow, link: AgentLink, pack: PackResult & { changed: true }): Promise<void> {
-    const { storage } = this.#deps;
-    const objects = [
-      { key: manifestKey(sandbox.session_id, pack.manifest), ...pack.manifest },
-      ...pack.packs.map((object) => ({ key: packKey(sandbox.session_id, object), ...object })),
-    ];
-    const signed = await Promise.all(
-      objects.map(async ({ key, sha256 }) => [sha256, await storage.signUpload(key)] as const),
-    );
-    await post(
-      link,
-      '/workspace/upload',
-      { pack_id: pack.pack_id, urls: Object.fromEntries(signed) },
-      TRANSFER_TIMEOUT_MS,
-    );
-    for (const { key, bytes } of objects) {
-      const stored = await storage.size(key);
-      if (stored !== bytes) {
-        throw new CodedError(
-          'save_failed',
-          `${key} has ${stored ?? 'no'} bytes in storage, expected ${bytes}`,
-        );
-      }
-    }
-  }
-
-  async #restoreRequest(sandbox: SandboxRow, head: ManifestRow): Promise<RestoreRequest> {
-    const { storage } = this.#deps;
-    const manifest = { sha256: head.sha256, bytes: head.bytes };
-    const keys = [
-      manifestKey(sandbox.session_id, manifest),
-      ...head.packs.map((pack) => packKey(sandbox.session_id, pack)),
-    ];
-    const [url, ...packUrls] = await storage.signDownloads(keys);
-    return {
-      version: head.version,
-      manifest: { ...manifest, url: url! },
-      packs: head.packs.map((pack, index) => ({ ...pack, url: packUrls[index]! })),
-    };
-  }
-
-  async #head(sandbox: SandboxRow): Promise<ManifestRow | null> {
+  /** How the workspace differs from the newest version. */
+  async unsaved(sandbox: SandboxRow): Promise<Unsaved> {
     const { head } = await this.#deps.store.getSession(sandbox.session_id);
-    if (head === 0) return null;
-    const manifest = await this.#deps.store.findManifest(sandbox.session_id, head);
-    if (manifest === null)
-      throw new CodedError('internal', `Version ${head} of ${sandbox.session_id} has no manifest`);
-    return manifest;
+    const manifest = await manifestOf(this.#deps.store, sandbox.session_id, head);
+    const request: UnsavedRequest = { base: head, ...(manifest && { base_sha256: manifest.sha256 }) };
+    return this.#post<Unsaved>(sandbox, '/workspace/unsaved', request, this.#silenceMs);
+  }
+
+  /** The workspace as a tar, past the storage: for when that takes nothing. */
+  async rescue(sandbox: SandboxRow): Promise<{ body: Readable }> {
+    const link = await this.#link(sandbox);
+    const reply = await link.request({
+      method: 'GET',
+      path: '/workspace/tar',
+      lane: true,
+      timeoutMs: this.#silenceMs,
+    });
+    await reply.check();
+    return { body: reply.body };
+  }
+
+  /** Ends what the user runs; when that has returned, nothing in the sandbox changes any more. */
+  async seal(sandbox: SandboxRow, graceMs: number): Promise<SealResult> {
+    const request: SealRequest = { fence: sandbox.fence, grace_ms: graceMs };
+    return this.#post<SealResult>(sandbox, '/seal', request, graceMs + SEAL_MS);
+  }
+
+  async #save(sandbox: SandboxRow, { final = false, signal }: SaveCall): Promise<SaveOutcome> {
+    const { store, storage, hub, clock, config } = this.#deps;
+    signal?.throwIfAborted();
+    const startedAt = clock();
+    const parts = { store, storage, hub, objectSize: this.#objectSize, committing: this.#committing };
+    try {
+      const saved = await saveOnce({ ...parts, ...this.#shared() }, sandbox, {
+        pauseMs: final ? 0 : config.savePauseMs,
+        signal,
+        onChanged: () => this.ledger.changed(sandbox, startedAt),
+      });
+      this.ledger.saved(sandbox, startedAt);
+      return this.#told(saved, startedAt);
+    } catch (error) {
+      await this.#failed(sandbox, error, { startedAt, brokenOff: signal?.aborted ?? false });
+      throw error;
+    }
+  }
+
+  #told({ uploaded, ...outcome }: Saved, startedAt: number): SaveOutcome {
+    this.#report(outcome.changed ? 'saved' : 'unchanged', startedAt, uploaded);
+    return outcome;
+  }
+
+  /** Puts the failure into the session's row. One that can't be put there is told to the caller all the same. */
+  async #failed(
+    sandbox: SandboxRow,
+    error: unknown,
+    { startedAt, brokenOff }: { startedAt: number; brokenOff: boolean },
+  ): Promise<void> {
+    const { store, log, clock } = this.#deps;
+    const { code, detail } =
+      error instanceof CodedError ? error : new CodedError('internal', (error as Error).message);
+    // Another sandbox has taken over, or nobody wants this save: neither says that files can't be saved.
+    if (brokenOff || code === 'fenced') return this.ledger.brokenOff(sandbox);
+    this.ledger.failed(sandbox, clock());
+    this.#report(code, startedAt, 0);
+    log.warn({ sandbox: sandbox.name, code, detail }, 'save failed');
+    try {
+      await store.saveFailed(sandbox, { code, detail }, ACTOR);
+    } catch (unnoted) {
+      log.warn({ sandbox: sandbox.name, err: unnoted }, 'the failure of a save was not noted');
+    }
+  }
+
+  #report(outcome: string, startedAt: number, bytes: number): void {
+    const durationMs = Math.max(0, this.#deps.clock() - startedAt);
+    this.#deps.onSave?.({ outcome, durationMs, bytes });
+  }
+
+  async #post<T>(sandbox: SandboxRow, path: string, body: unknown, timeoutMs: number): Promise<T> {
+    const link = await this.#link(sandbox);
+    const reply = await link.request({
+      method: 'POST',
+      path,
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+      timeoutMs,
+    });
+    return reply.expect<T>();
   }
 
   #link(sandbox: SandboxRow): Promise<AgentLink> {
     return this.#deps.hub.waitFor(sandbox.name, { timeoutMs: AGENT_MS });
   }
-}
 
-function manifestKey(session: string, object: PackObject): string {
-  return `s/${session}/m/${object.sha256}`;
-}
+  get #silenceMs(): number {
+    return this.#deps.silenceMs ?? SILENCE_MS;
+  }
 
-function packKey(session: string, object: PackObject): string {
-  return `s/${session}/p/${object.sha256}`;
-}
-
-async function post<T>(link: AgentLink, path: string, body: unknown, timeoutMs: number): Promise<T> {
-  const reply = await link.request({
-    method: 'POST',
-    path,
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-    timeoutMs,
-  });
-  return reply.expect<T>();
+  #shared() {
+    return { asking: this.#asking, suspects: this.#suspects, silenceMs: this.#silenceMs };
+  }
 }

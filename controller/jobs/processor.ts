@@ -54,9 +54,10 @@ export class JobProcessor {
   /** Claims no more and hands over what runs: the execs go on, and the next claimer attaches to them at once. */
   async shutdown(): Promise<void> {
     this.#stopping.abort();
+    for (const { run } of this.#running.values()) run.handOver();
+    // What a claim under way still brings is handed over as it comes.
     await this.#loop;
     this.#loop = undefined;
-    for (const { run } of this.#running.values()) run.handOver();
     await Promise.all([...this.#running.values()].map(({ done }) => done));
   }
 
@@ -85,6 +86,7 @@ export class JobProcessor {
     // Claimed again while an older claim of ours still runs: that one is fenced and ends by itself.
     this.#running.get(job.id)?.run.abandon();
     const run = new JobRun(this.#deps, job);
+    if (this.#stopping.signal.aborted) run.handOver();
     const done = run
       .run()
       .catch((error: unknown) => this.#deps.log.warn({ job: job.id, err: error }, 'job was let go'))

@@ -224,10 +224,8 @@ export class JobRun {
     if (error instanceof CodedError && error.kind === 'mistake' && !PASSING.has(error.code)) {
       return this.#finishUnstarted('failed', error.message);
     }
-    if (error instanceof CodedError && error.code === 'no_capacity') return this.#refused(error);
-    const least = error instanceof CodedError ? (error.retryAfterMs ?? 0) : 0;
-    const pauseMs = backoff(this.#job.attempts, this.#deps.random, 1_000, MOST_RELEASE_MS);
-    const delay = Math.round(Math.max(least, pauseMs));
+    if (error instanceof CodedError && error.retryAfterMs !== undefined) return this.#refused(error);
+    const delay = Math.round(backoff(this.#job.attempts, this.#deps.random, 1_000, MOST_RELEASE_MS));
     await this.#insist(() => this.#deps.store.releaseJob(this.#claim, delay));
     this.#over.abort();
   }

@@ -4,6 +4,7 @@ import type { Config } from '../config.ts';
 import { CodedError } from '../errors.ts';
 import type { KnownCell, Store } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
+import type { Places } from './admission.ts';
 import { pause } from './pause.ts';
 import { planShares } from './shares.ts';
 
@@ -14,17 +15,21 @@ export interface CellView {
   sandboxes: number;
   /** Its machines could be listed at the last look. */
   answers: boolean;
+  /** So long until it takes a start; 0: it takes one now. */
+  retryAfterMs: number;
 }
 
 /**
- * Where the next sandbox starts: the cell with the fewest; of equals the first. A cell that did not answer is taken only when none did: it
- * would stay the emptiest and have all starts fail.
+ * Where the next sandbox starts: the cell with the fewest; of equals the first. One that is full is not taken, and where all are, the first
+ * that won't be. A cell that did not answer is taken only when none did: it would stay the emptiest and have all starts fail.
  */
 export function chooseCell(cells: readonly CellView[]): string {
   const answering = cells.filter(({ answers }) => answers);
   const [first, ...others] = answering.length > 0 ? answering : cells;
   if (first === undefined) throw new Error('there is no cell to choose from');
-  return others.reduce((least, cell) => (cell.sandboxes < least.sandboxes ? cell : least), first).app;
+  const isBetter = (a: CellView, b: CellView) =>
+    a.retryAfterMs === b.retryAfterMs ? a.sandboxes < b.sandboxes : a.retryAfterMs < b.retryAfterMs;
+  return others.reduce((best, cell) => (isBetter(cell, best) ? cell : best), first).app;
 }
 
 export interface CellsDeps {
@@ -33,6 +38,10 @@ export interface CellsDeps {
   log: Logger;
   /** Milliseconds that never go back, whatever the computer's clock is set to. */
   monotonic: () => number;
+  /** Whether this controller reaches Fly; one that does not leaves its cells to those that do. Default: always. */
+  able?: () => boolean;
+  /** Told of the database's time with each renewal, Unix milliseconds; asked and answered are on the monotonic clock. */
+  onDatabaseTime?: (databaseNow: number, askedAt: number, answeredAt: number) => void;
 }
 
 interface CellsEvents {
@@ -154,17 +163,29 @@ export class Cells extends EventEmitter<CellsEvents> {
     for (const app of this.#leases.keys()) this.#end(app);
   }
 
-  /** The cell for a start; to be given back when its row is there, or won't be. No sandbox is older than its cell's row. */
-  async take(): Promise<{ app: string; done: () => void }> {
+  /**
+   * The cell for a start, which has a place for it; to be given back when its row is there, or won't be. No sandbox is older than its
+   * cell's row. Throws `no_capacity` where all cells are full.
+   */
+  async take(places: Places): Promise<{ app: string; done: () => void }> {
     if (this.#open().length === 0) await this.refresh();
     const open = this.#open();
     if (open.length === 0) throw new CodedError('cell_elsewhere', 'This controller works for no open cell');
-    const app = chooseCell(
-      open.map((name) => ({ app: name, sandboxes: this.size(name), answers: this.answers(name) })),
-    );
+    const view = (app: string): CellView => ({
+      app,
+      sandboxes: this.size(app),
+      answers: this.answers(app),
+      retryAfterMs: places.retryAfterMs(app),
+    });
+    const app = chooseCell(open.map(view));
+    const place = places.admit(app);
     const start = Symbol('start');
     this.#livingIn(app).add(start);
-    return { app, done: () => this.#livingIn(app).delete(start) };
+    const done = () => {
+      this.#livingIn(app).delete(start);
+      place.release();
+    };
+    return { app, done };
   }
 
   changed(row: SandboxRow): void {
@@ -208,21 +229,20 @@ export class Cells extends EventEmitter<CellsEvents> {
   }
 
   async #refresh(me: string): Promise<void> {
-    const { store, config, monotonic } = this.#deps;
+    const { store, config, monotonic, able = () => true, onDatabaseTime } = this.#deps;
     // The database counts from later on: here a lease ends no later than there.
-    const until = monotonic() + config.cellLeaseMs;
+    const asked = monotonic();
+    const until = asked + config.cellLeaseMs;
     const held = Object.fromEntries([...this.#leases].map(([app, { token }]) => [app, token]));
     const { stack, cellApps: apps, cellLeaseMs: leaseMs } = config;
-    const { cells, controllers } = await store.renewCells({
-      stack,
-      apps,
-      holder: me,
-      held,
-      leaseMs,
-      actor: ACTOR,
+    const answer = await store.renewCells({
+      ...{ stack, apps, holder: me, held },
+      ...{ leaseMs, actor: ACTOR, able: able() },
     });
+    const { cells, controllers } = answer;
     this.#known = cells;
     this.#askedAt = monotonic();
+    onDatabaseTime?.(Date.parse(answer.now), asked, this.#askedAt);
     for (const [app, lease] of this.#leases) {
       const cell = cells.find((one) => one.app === app);
       if (cell?.holder === me && cell.token === lease.token && !cell.free) lease.until = until;
@@ -236,6 +256,7 @@ export class Cells extends EventEmitter<CellsEvents> {
     const { take, giveBack } = planShares({
       cells: ordered,
       controllers,
+      able: answer.able,
       me,
       held: new Set(this.#leases.keys()),
     });

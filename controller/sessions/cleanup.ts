@@ -21,8 +21,8 @@ export interface CleanupDeps {
   drive(row: SandboxRow): Promise<void>;
   stop(row: SandboxRow, reason: string): Promise<unknown>;
   changed(row: SandboxRow): void;
-  /** Told of every look's sandboxes. */
-  seen(sandboxes: readonly SandboxRow[]): void;
+  /** Told of all rows of a cell after each look. */
+  seen(app: string, sandboxes: readonly SandboxRow[]): void;
   log: Logger;
   clock: () => number;
 }
@@ -120,7 +120,7 @@ export class Cleanup {
     this.#looks.set(app, looks);
     for (const action of plan(view, looks, now, limits)) this.#track(this.#carryOut(app, action));
     this.#deps.cells.seen(app, view.sandboxes, view.machines !== null);
-    this.#deps.seen(view.sandboxes);
+    this.#deps.seen(app, view.sandboxes);
     this.#seen.set(app, view.sandboxes);
     await this.#forgetIfEmpty(app, view, now);
   }

@@ -3,15 +3,20 @@ import { EventEmitter } from 'node:events';
 import type { Logger } from 'pino';
 import type { AgentHub } from '../agents/hub.ts';
 import type { AgentLink } from '../agents/link.ts';
+import type { ExecSpec } from '../agents/wire.ts';
 import type { Config } from '../config.ts';
-import { CodedError } from '../errors.ts';
+import { CodedError, type ErrorCode } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
+import type { RegisteredExec } from '../store/execs.ts';
 import type { Opened, StopOptions, Store } from '../store/index.ts';
 import type { SandboxRow, SessionRow, SessionSettings } from '../store/rows.ts';
+import type { Admission } from './admission.ts';
+import type { Breaker } from './breaker.ts';
 import type { Cells } from './cells.ts';
 import { Cleanup, type SandboxCounts } from './cleanup.ts';
-import { type ExecProgress, runExec } from './exec.ts';
+import { type ExecEnd, type ExecProgress, runExec } from './exec.ts';
 import { type ExecOutcome, OutputCollector } from './exec-output.ts';
+import { commandKey, type ExecRegistry, whoAnswers } from './exec-registry.ts';
 import { parseFailure, toCodedError } from './failures.ts';
 import type { Machines } from './machines.ts';
 import { OpenSandboxes, UNRESPONSIVE_RETRY_MS } from './open-sandboxes.ts';
@@ -24,8 +29,11 @@ export interface LifecycleDeps {
   store: Store;
   machines: Machines;
   cells: Cells;
+  admission: Admission;
+  breaker: Breaker;
   hub: AgentHub;
   files: WorkspaceFiles;
+  execs: Pick<ExecRegistry, 'register' | 'startFailed'>;
   config: Pick<
     Config,
     | 'startTimeoutMs'
@@ -35,10 +43,13 @@ export interface LifecycleDeps {
     | 'stopGraceMs'
     | 'unsavedKeepMs'
     | 'startsPerHour'
+    | 'sandboxImage'
   >;
   log: Logger;
   clock: () => number;
   random: () => number;
+  /** Told of each start that is refused, by the code of the refusal. */
+  refused: (code: ErrorCode) => void;
   /** Shorter ones for tests. */
   times?: Partial<LifecycleTimes>;
 }
@@ -90,6 +101,11 @@ interface LifecycleEvents {
   change: [row: SandboxRow];
 }
 
+/** A start that fails is waited for until its machine is cleared away, too. */
+const UNDER_WAY: ReadonlySet<string> = new Set(['starting', 'stopping']);
+/** Of a start, before anything was written. */
+const REFUSALS: ReadonlySet<string> = new Set(['no_capacity', 'image_failing']);
+const COUNTED: ReadonlySet<string> = new Set([...REFUSALS, 'too_many_starts']);
 /** Another controller's transitions are not heard. */
 const LOOK_ELSEWHERE_MS = 500;
 const DEFAULT_OUTPUT_BYTES = 10 * 1024 * 1024;
@@ -128,7 +144,10 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       drive: (row) => this.drive(row),
       stop: (row, reason) => this.#beginStop(deps.store.stopSandbox(row, reason, 'lifecycle')),
       changed: (row) => this.#changed(row),
-      seen: (rows) => this.#vitals.seen(rows),
+      seen: (app, rows) => {
+        this.#vitals.seen(rows);
+        deps.admission.seen(app, rows);
+      },
     });
     this.#vitals = new Vitals({
       ...deps,
@@ -148,8 +167,10 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   ): Promise<SessionRow & { created: boolean }> {
     const ms = waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
     const until = this.#deps.clock() + ms;
-    const opened = await this.#open({ ...open, actor, version }, until);
-    if (opened.opened || opened.canceled) this.#changed(opened.sandbox);
+    const opened = await this.#open({ ...open, actor, version }, until).catch((error: unknown) => {
+      if (error instanceof CodedError && COUNTED.has(error.code)) this.#deps.refused(error.code);
+      throw error;
+    });
     // It was about to be stopped: its worker finds out that it is not any more.
     if (opened.canceled) this.#workers.get(opened.sandbox.name)?.worker.nudge();
     let { session } = opened;
@@ -159,12 +180,37 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       void this.drive(opened.sandbox, row, session.settings);
       if (ms > 0) {
         const left = until - this.#deps.clock();
-        session = await this.#until(session, left, ({ status }) => status !== 'starting');
+        session = await this.#until(session, left, ({ status }) => !UNDER_WAY.has(status));
         await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
       }
     }
     if (session.status === 'unresponsive') throw unresponsive(session.id);
     return { ...session, created: opened.created };
+  }
+
+  /**
+   * A cell that takes a start of the session now; call `done` with whether one was begun. A session that is open, or on its way there,
+   * needs no place: whoever opens it attaches.
+   */
+  async #placeFor(id: string): Promise<{ app: string; done: (begun: boolean) => void }> {
+    const { admission, breaker, cells, config, store } = this.#deps;
+    try {
+      const turn = breaker.guard(config.sandboxImage, id);
+      const place = await cells.take(admission.of(id)).catch((error: unknown) => {
+        turn.release();
+        throw error;
+      });
+      const done = (begun: boolean) => {
+        place.done();
+        if (!begun) turn.release();
+      };
+      return { app: place.app, done };
+    } catch (refusal) {
+      const passes = refusal instanceof CodedError && REFUSALS.has(refusal.code);
+      const live = passes ? await store.findLiveSandbox(id) : null;
+      if (live === null || live.state === 'destroying') throw refusal;
+      return { app: live.app, done: () => {} };
+    }
   }
 
   /** Starts a sandbox for a session that exists; one that is open stays as it is. */
@@ -198,8 +244,11 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     const spec = execSpec(command, options, this.#deps.config.execTimeoutMs);
     const { sandbox } = await this.open.link(sessionId);
     const collected = new OutputCollector(options.maxOutputBytes ?? DEFAULT_OUTPUT_BYTES);
-    const end = await runExec({
-      id: options.execId ?? randomUUID(),
+    const id = options.execId ?? randomUUID();
+    const registered = options.execId === undefined ? null : await this.#register(sandbox, id, spec);
+    if (registered?.end) return collected.outcome(registered.end);
+    const run = runExec({
+      id,
       spec,
       clock: this.#deps.clock,
       random: this.#deps.random,
@@ -211,7 +260,22 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
         return options.onEvent?.(event);
       },
     });
+    const end = await run.catch(async (error: unknown) => {
+      if (registered !== null) await this.#deps.execs.startFailed(registered.exec, error);
+      throw error;
+    });
     return collected.outcome(end);
+  }
+
+  /** An id that a caller has chosen stands for one command in the whole life of its session; its end where it ran in an earlier sandbox. */
+  async #register(
+    { session_id: sessionId, incarnation }: SandboxRow,
+    id: string,
+    spec: ExecSpec,
+  ): Promise<{ exec: RegisteredExec; end: ExecEnd | null }> {
+    const key = commandKey(spec);
+    const exec = await this.#deps.execs.register({ sessionId, id, incarnation, key, actor: 'lifecycle' });
+    return { exec, end: whoAnswers(exec.exec, key, incarnation) === 'row' ? exec.exec.end : null };
   }
 
   /**
@@ -229,8 +293,10 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     if (signal.aborted) return Promise.resolve();
     const times = { ...this.#times, startTimeoutMs: this.#deps.config.startTimeoutMs };
     const onChange = (changed: SandboxRow) => this.#changed(changed);
-    const { stopGraceMs, unsavedKeepMs } = this.#deps.config;
-    const deps = { ...this.#deps, times, onChange, stopGraceMs, unsavedKeepMs };
+    const { breaker, config } = this.#deps;
+    const { stopGraceMs, unsavedKeepMs, sandboxImage } = config;
+    const guard = ({ session_id }: SandboxRow) => void breaker.guard(sandboxImage, session_id);
+    const deps = { ...this.#deps, times, onChange, stopGraceMs, unsavedKeepMs, guard };
     const worker = new SandboxWorker(deps, name, signal, settings);
     const done = worker.run(row).finally(() => {
       if (this.#workers.get(name)?.worker === worker) this.#workers.delete(name);
@@ -290,14 +356,18 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     open: { id: string; settings: SessionSettings | null; actor: string; version: number | undefined },
     until: number,
   ): Promise<Opened> {
-    const { cells, store, config, clock } = this.#deps;
+    const { store, config, clock } = this.#deps;
     for (;;) {
       if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
-      const { app, done } = await cells.take();
+      const { app, done } = await this.#placeFor(open.id);
       try {
         const { startsPerHour } = config;
-        return await store.openSession({ ...open, app, startsPerHour }).finally(done);
+        const opened = await store.openSession({ ...open, app, startsPerHour });
+        if (opened.opened || opened.canceled) this.#changed(opened.sandbox);
+        done(opened.opened);
+        return opened;
       } catch (error) {
+        done(false);
         const waits = error instanceof CodedError && error.code === 'session_stopping';
         if (!waits || until <= clock()) throw error;
       }
@@ -367,6 +437,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       'sandbox changed',
     );
     this.#deps.cells.changed(row);
+    this.#deps.admission.changed(row);
+    this.#deps.breaker.changed(this.#deps.config.sandboxImage, row);
     this.emit('change', row);
   }
 }

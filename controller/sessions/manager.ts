@@ -3,7 +3,7 @@ import type { Config } from '../config.ts';
 import type { Store } from '../store/index.ts';
 import type { SandboxRow, SessionRow } from '../store/rows.ts';
 import type { ExecOutcome } from './exec-output.ts';
-import type { CallOptions, FollowedExec, SandboxLifecycle } from './lifecycle.ts';
+import type { CallOptions, FollowedExec, SandboxLifecycle, StopCallOptions } from './lifecycle.ts';
 import type { OpenSandbox } from './open-sandboxes.ts';
 import { checkSessionId, type SandboxRequest, sessionSettings } from './requests.ts';
 
@@ -59,7 +59,7 @@ export class SandboxManager {
   /** Saves the session's files, then destroys its machine. */
   async destroySandbox(
     sessionId: string,
-    { reason = 'requested', ...options }: CallOptions & { reason?: string } = {},
+    { reason = 'requested', ...options }: StopCallOptions & { reason?: string } = {},
   ): Promise<SessionRow> {
     checkSessionId(sessionId);
     return this.#deps.lifecycle.stopSandbox(sessionId, reason, options);
@@ -68,5 +68,10 @@ export class SandboxManager {
   /** See `OpenSandboxes.link`. */
   link(sessionId: string): Promise<OpenSandbox> {
     return this.#deps.lifecycle.open.link(sessionId);
+  }
+
+  /** See `OpenSandboxes.linkAny`. */
+  linkAny(sessionId: string): Promise<OpenSandbox> {
+    return this.#deps.lifecycle.open.linkAny(sessionId);
   }
 }

@@ -2,12 +2,16 @@ import { CodedError, ERRORS, type ErrorCode } from '../errors.ts';
 import { saveRetryMs } from '../files/retry.ts';
 import type { Failure } from '../store/index.ts';
 import type { SandboxRow } from '../store/rows.ts';
+import { recordEnds } from './exec-ends.ts';
 import { asFailure, failureReason } from './failures.ts';
 import type { WorkerDeps } from './worker.ts';
 
 const ACTOR = 'lifecycle';
 /** An agent whose connection broke dials again within seconds. */
 const AGENT_SLICE_MS = 5_000;
+
+/** `lost`: the machine has ended by itself, and there is nothing left to save. */
+export type Passed = { kind: 'saved' } | { kind: 'lost' | 'failed'; failure: Failure };
 
 /**
  * What stands between a stop and the end of its machine. The seal is committed before the agent is asked for it, so that a stop which is
@@ -17,42 +21,62 @@ const AGENT_SLICE_MS = 5_000;
  */
 export class StopBarrier {
   readonly #deps: WorkerDeps;
+  readonly #lost: (row: SandboxRow) => Promise<Failure | null>;
 
-  constructor(deps: WorkerDeps) {
+  /** `lost`: what became of a machine that has ended by itself; null while it is there, or nobody can tell. */
+  constructor(deps: WorkerDeps, lost: (row: SandboxRow) => Promise<Failure | null>) {
     this.#deps = deps;
+    this.#lost = lost;
   }
 
   /**
-   * Null once everything is saved. Each step can be repeated. `signal`: nobody waits for this any more, or the row may say something else by
-   * now. Throws what says nothing of the files, `fenced` above all.
+   * Each step can be repeated. `signal`: nobody waits for this any more, or the row may say something else by now. Throws what says nothing of
+   * the files, `fenced` above all.
    */
-  async pass(row: SandboxRow, signal: AbortSignal): Promise<Failure | null> {
+  async pass(row: SandboxRow, signal: AbortSignal): Promise<Passed> {
     const { store, hub, files, stopGraceMs } = this.#deps;
-    const failed = async (error: unknown): Promise<Failure> => {
-      if (error instanceof CodedError && error.code === 'fenced') throw error;
-      const failure = asFailure(error);
-      if (!signal.aborted) await store.saveFailed(row, failure, ACTOR);
-      return failure;
-    };
     try {
-      await hub.waitFor(row.name, { timeoutMs: AGENT_SLICE_MS, signal });
-    } catch (error) {
-      return failed(error);
-    }
-    const sealing = await store.sandboxSealing(row, ACTOR);
-    try {
+      if (hub.get(row.name) === undefined) {
+        const lost = await this.#lost(row);
+        if (lost !== null) return { kind: 'lost', failure: lost };
+        await hub.waitFor(row.name, { timeoutMs: AGENT_SLICE_MS, signal });
+      }
+      const sealing = await store.sandboxSealing(row, ACTOR);
       await files.seal(sealing, row.grace_ms ?? stopGraceMs);
+      await this.#keepEnds(row);
     } catch (error) {
-      return failed(error);
+      return this.#failed(row, error, (failure) => signal.aborted || store.saveFailed(row, failure, ACTOR));
     }
     try {
-      await files.save(sealing, { final: true });
-      return null;
+      await files.save(row, { final: true });
+      return { kind: 'saved' };
     } catch (error) {
-      if (error instanceof CodedError && error.code === 'fenced') throw error;
       // Told to the database by the save itself.
-      return asFailure(error);
+      return this.#failed(row, error);
     }
+  }
+
+  /** How its execs ended is asked of the database from now on. An agent that can't say it holds up no stop. */
+  async #keepEnds(row: SandboxRow): Promise<void> {
+    const { store, hub, log } = this.#deps;
+    const link = await hub.waitFor(row.name, { timeoutMs: AGENT_SLICE_MS });
+    await recordEnds(store, link, row.session_id).catch((error: unknown) => {
+      if (error instanceof CodedError && error.code.startsWith('database_')) throw error;
+      log.warn({ sandbox: row.name, err: error }, 'the ends of execs were not kept');
+    });
+  }
+
+  async #failed(
+    row: SandboxRow,
+    error: unknown,
+    tell: (failure: Failure) => unknown = () => undefined,
+  ): Promise<Passed> {
+    if (error instanceof CodedError && error.code === 'fenced') throw error;
+    const lost = await this.#lost(row);
+    if (lost !== null) return { kind: 'lost', failure: lost };
+    const failure = asFailure(error);
+    await tell(failure);
+    return { kind: 'failed', failure };
   }
 
   /** The sandbox, destroying, where what is not saved may be given up now; null where it has to be kept. */

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { FlyError, madeNothing } from '../../fly/index.ts';
 import type { AgentHub } from '../agents/hub.ts';
 import { CodedError } from '../errors.ts';
 import type { WorkspaceFiles } from '../files/workspace.ts';
@@ -20,6 +21,8 @@ export interface WorkerDeps {
   unsavedKeepMs: number;
   /** Called after every transition. */
   onChange(row: SandboxRow): void;
+  /** Called before a machine is made; throws where none should be. */
+  guard(row: SandboxRow): void;
   log: Logger;
   clock: () => number;
   random: () => number;
@@ -62,6 +65,8 @@ export class SandboxWorker {
   #ended = false;
   #settings: SessionSettings | undefined;
   #createTries = 0;
+  /** A machine may have been made that no answer told of. */
+  #mayExist = true;
   #lastFailure: Failure | undefined;
   #released = false;
 
@@ -87,6 +92,8 @@ export class SandboxWorker {
   async run(row?: SandboxRow): Promise<void> {
     let failures = 0;
     let next = row ?? null;
+    // A row that was made this moment: nobody can have made a machine for it.
+    if (row?.state === 'planned') this.#mayExist = false;
     while (!this.#signal.aborted) {
       try {
         if (next === null || this.#stale) next = await this.#read();
@@ -140,17 +147,29 @@ export class SandboxWorker {
     if (remainingMs <= 0) return this.#giveUp(row, this.#lastFailure ?? startTimeout(row, 'no machine'));
     this.#settings ??= (await this.#deps.store.getSession(row.session_id)).settings;
     try {
+      this.#deps.guard(row);
+    } catch (error) {
+      return this.#giveUp(row, asFailure(error));
+    }
+    try {
       this.#createTries += 1;
       const timeoutMs = Math.min(remainingMs, CREATE_TIMEOUT_MS);
-      const machine = await this.#deps.machines.create(row, this.#settings, {
-        timeoutMs,
-        signal: this.#signal,
-      });
-      return await this.#adopt(row, machine);
+      return await this.#adopt(row, await this.#make(row, this.#settings, timeoutMs));
     } catch (error) {
       if (this.#signal.aborted || error instanceof CodedError) throw error;
       if (judgeCreate(error, this.#createTries) === 'later') throw error;
       return this.#giveUp(row, asFailure(error));
+    }
+  }
+
+  async #make(row: SandboxRow, settings: SessionSettings, timeoutMs: number): Promise<MachineView> {
+    const before = this.#mayExist;
+    this.#mayExist = true;
+    try {
+      return await this.#deps.machines.create(row, settings, { timeoutMs, signal: this.#signal });
+    } catch (error) {
+      if (error instanceof FlyError && madeNothing(error)) this.#mayExist = before;
+      throw error;
     }
   }
 
@@ -203,14 +222,15 @@ export class SandboxWorker {
 
   /** Tries again until the files are saved, or may be given up, or the stop is cancelled: however long that takes. */
   async #stop(row: SandboxRow): Promise<SandboxRow> {
-    const barrier = new StopBarrier(this.#deps);
+    const barrier = new StopBarrier(this.#deps, (at) => this.#lost(at));
     let now = row;
     for (let attempt = 1; ; attempt++) {
-      const failure = await barrier.pass(now, AbortSignal.any([this.#signal, this.#nudge.signal]));
-      if (failure === null) return this.#destroying(now, now.reason ?? 'stopped');
+      const passed = await barrier.pass(now, AbortSignal.any([this.#signal, this.#nudge.signal]));
+      if (passed.kind === 'saved') return this.#destroying(now, now.reason ?? 'stopped');
+      const { failure } = passed;
+      if (passed.kind === 'lost') return this.#destroying(now, failureReason(failure));
       this.#signal.throwIfAborted();
       this.#deps.log.warn({ sandbox: row.name, attempt, ...failure }, 'files are not saved');
-      if (await this.#hasDied(now)) return this.#destroying(now, failureReason(await this.#lost(now)));
       const read = await this.#read();
       // Cancelled, or ended by somebody else.
       if (read === null || read.state !== 'stopping') return read ?? row;
@@ -226,43 +246,43 @@ export class SandboxWorker {
     return this.#changed(await this.#deps.store.sandboxDestroying(row, reason, ACTOR));
   }
 
-  /** What became of a machine that has ended by itself. */
-  async #lost(row: SandboxRow): Promise<Failure> {
-    const machine = row.machine_id === null ? null : await this.#deps.machines.get(row.app, row.machine_id);
-    return machineLost(machine, 'The machine ended before its files could be saved');
-  }
-
-  async #hasDied(row: SandboxRow): Promise<boolean> {
-    if (row.machine_id === null) return true;
-    return this.#deps.machines.get(row.app, row.machine_id).then(hasEnded, () => false);
+  /** What became of a machine that has ended by itself; null while it has not, or Fly does not say. */
+  async #lost(row: SandboxRow): Promise<Failure | null> {
+    const what = 'The machine ended before its files could be saved';
+    if (row.machine_id === null) return machineLost(null, what);
+    const machine = await this.#deps.machines.get(row.app, row.machine_id).catch(() => undefined);
+    return machine !== undefined && hasEnded(machine) ? machineLost(machine, what) : null;
   }
 
   async #destroy(row: SandboxRow): Promise<SandboxRow | typeof AT_REST> {
-    if (row.machine_id === null) return this.#destroyUnconfirmed(row);
-    const machine = await this.#deps.machines.get(row.app, row.machine_id);
+    try {
+      return row.machine_id === null
+        ? await this.#destroyUnconfirmed(row)
+        : await this.#destroyKnown(row, row.machine_id);
+    } catch (error) {
+      const since = this.#deps.clock() - Date.parse(row.updated_at);
+      if (!this.#signal.aborted && since >= this.#deps.times.destroyWaitMs) await this.#release(row);
+      throw error;
+    }
+  }
+
+  async #destroyKnown(row: SandboxRow, id: string): Promise<SandboxRow | typeof AT_REST> {
+    const machine = await this.#deps.machines.get(row.app, id);
     if (isGone(machine)) return this.#gone(row);
     if (!this.#mayDestroy(row, machine!)) {
       this.#deps.log.error(
         { sandbox: row.name, machine: machine!.id },
         'machine is not provably ours: left alone',
       );
+      await this.#release(row);
       return AT_REST;
     }
-    try {
-      await this.#deps.machines.destroy(row.app, row.machine_id, {
-        waitMs: this.#deps.times.destroyWaitMs,
-        signal: this.#signal,
-      });
-      if (isGone(await this.#deps.machines.get(row.app, row.machine_id))) return this.#gone(row);
-    } catch (error) {
-      if (!this.#signal.aborted) await this.#release(row);
-      throw error;
-    }
-    await this.#release(row);
-    throw new CodedError(
-      'fly_unavailable',
-      `Machine ${row.machine_id} is still there after it was destroyed`,
-    );
+    await this.#deps.machines.destroy(row.app, id, {
+      waitMs: this.#deps.times.destroyWaitMs,
+      signal: this.#signal,
+    });
+    if (isGone(await this.#deps.machines.get(row.app, id))) return this.#gone(row);
+    throw new CodedError('fly_unavailable', `Machine ${id} is still there after it was destroyed`);
   }
 
   /** Its files are saved or given up, and its agent is refused: only Fly's part is missing, and no user waits for that. */
@@ -283,6 +303,7 @@ export class SandboxWorker {
 
   /** The create was never answered. What it may have made carries the name; twice not found counts, and the clean-up stays watchful. */
   async #destroyUnconfirmed(row: SandboxRow): Promise<SandboxRow> {
+    if (!this.#mayExist) return this.#gone(row);
     let found = await this.#deps.machines.find(row.app, row.name);
     if (found === undefined) {
       await pause(this.#deps.times.lookApartMs, this.#signal);

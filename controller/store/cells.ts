@@ -7,10 +7,22 @@ export type KnownCell = CellRow & {
   free: boolean;
 };
 
+export interface Renewal {
+  cells: KnownCell[];
+  /** By address. */
+  controllers: string[];
+  able: string[];
+  /** ISO 8601. */
+  now: string;
+}
+
 /** The cells of a stack and who works for them. Each change writes an event with `actor`; a renewal writes none. */
 export function cellStore(database: Database) {
   return {
-    /** Names the stack's cells, renews what is held (tokens by app) and answers all cells and all controllers that are alive. */
+    /**
+     * Names the stack's cells, renews what is held (tokens by app) and answers all cells, all controllers that are alive, those of them that
+     * reach Fly, and the database's time.
+     */
     renewCells(renewal: {
       stack: string;
       apps: readonly string[];
@@ -18,8 +30,10 @@ export function cellStore(database: Database) {
       held: Record<string, number>;
       leaseMs: number;
       actor: string;
+      /** Whether this controller reaches Fly. */
+      able?: boolean;
     }) {
-      return value<{ cells: KnownCell[]; controllers: string[] }>(
+      return value<Renewal>(
         'cells_renew',
         database.rpc('cells_renew', {
           p_stack: renewal.stack,
@@ -28,6 +42,7 @@ export function cellStore(database: Database) {
           p_held: renewal.held,
           p_lease_ms: renewal.leaseMs,
           p_actor: renewal.actor,
+          p_able: renewal.able ?? true,
         }),
       );
     },

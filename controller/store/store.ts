@@ -1,9 +1,11 @@
 import { cellStore } from './cells.ts';
 import type { Database } from './database.ts';
+import { execStore } from './execs.ts';
 import { jobStore } from './jobs.ts';
 import { keyStore } from './keys.ts';
 import { manifestStore } from './manifests.ts';
 import { reading } from './reading.ts';
+import { retentionStore } from './retention.ts';
 import { type LeaseOf, sandboxStore } from './sandboxes.ts';
 
 /**
@@ -18,7 +20,9 @@ export function createStore(database: Database, leaseOf: LeaseOf = () => null) {
     ...cellStore(database),
     ...manifestStore(database),
     ...jobStore(database),
+    ...execStore(database),
     ...keyStore(database),
+    ...retentionStore(database),
   };
 }
 

@@ -33,17 +33,19 @@ export async function openSandbox(
   const gate = new Gate();
   const execs = new ExecTable({ user, gate, stateDir, now, restarted });
   const seal = new Seal({ gate, processes, execs, stateDir, fence });
-  const workspace = new Workspace({
+  const workspace = await Workspace.open({
     tree,
-    stateDir: settings.stateDir,
+    stateDir,
     sandbox: settings.sandbox,
     owner: user.owner,
     proxy:
       settings.egressProxyUrl === undefined
         ? undefined
         : { url: settings.egressProxyUrl, token: settings.token },
+    gate,
     quiet: pauseFor({ gate, processes, now }),
     now,
+    random: Math.random,
   });
   const health = new Health({
     sandbox: settings.sandbox,
@@ -57,7 +59,7 @@ export async function openSandbox(
   router.on('GET', '/health', async (call) => call.reply(200, await health.check()));
   execRoutes(router, execs, gate);
   sealRoutes(router, seal);
-  fileRoutes(router, tree, user.owner);
+  fileRoutes(router, tree, user.owner, gate);
   workspaceRoutes(router, workspace);
   return {
     router,

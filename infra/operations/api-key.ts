@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createClient, type PostgrestError } from '@supabase/supabase-js';
 import { compare, type Difference } from './compare.ts';
+import type { WaitTime } from './wait.ts';
 
 export interface ApiKeyInputs {
   /** Of the Supabase project whose database holds the key's hash. A change makes another key. */
@@ -21,9 +22,24 @@ export interface ApiKeyOutputs extends ApiKeyInputs {
   key: string;
 }
 
+export interface CallTime extends WaitTime {
+  /** In [0, 1). */
+  random: () => number;
+}
+
+/** Of one try. */
 const TIMEOUT_MS = 15_000;
-const TRIES = 3;
-const PAUSE_MS = 500;
+/** Of all tries: after a migration the API takes a while to know of new functions, and is away meanwhile (PostgREST docs, "Schema Cache"). */
+const DEADLINE_MS = 30_000;
+const PAUSE_MS = 250;
+const MOST_PAUSE_MS = 3_000;
+const REAL_TIME: CallTime = {
+  clock: () => performance.now(),
+  sleep: (ms) => delay(ms),
+  random: Math.random,
+};
+/** A function, or a table, that is not in the API's cache of the schema. */
+const UNKNOWN: ReadonlySet<string> = new Set(['PGRST202', 'PGRST205']);
 /** What `api_key_add` raises for an id that exists with another secret (supabase/migrations). */
 const ID_TAKEN = 'PT400';
 
@@ -32,7 +48,10 @@ class DatabaseError extends Error {
   readonly code: string;
 
   constructor(what: string, { code, message }: PostgrestError, status: number) {
-    super(`${what}: ${message} (HTTP ${status})`);
+    const why = UNKNOWN.has(code)
+      ? `; the migrations are not applied: not within ${DEADLINE_MS / 1000} s`
+      : '';
+    super(`${what}: ${message} (HTTP ${status})${why}`);
     this.code = code;
   }
 }
@@ -48,11 +67,12 @@ export function diff(olds: ApiKeyOutputs, news: ApiKeyInputs): Difference {
 export async function create(
   inputs: ApiKeyInputs,
   random: (bytes: number) => Buffer = randomBytes,
+  time: CallTime = REAL_TIME,
 ): Promise<{ id: string; outs: ApiKeyOutputs }> {
   const { keyId, name } = inputs;
   const key = `mvk_${random(24).toString('base64url')}`;
   const add = async (id: string): Promise<string> => {
-    await call(inputs, 'api_key_add', { p_id: id, p_name: name, p_sha256: sha256(key) });
+    await call(inputs, 'api_key_add', { p_id: id, p_name: name, p_sha256: sha256(key) }, time);
     return id;
   };
   const id = await add(keyId).catch((error: unknown) => {
@@ -79,23 +99,26 @@ export async function remove(id: string, props: ApiKeyOutputs): Promise<void> {
   await call(props, 'api_key_revoke', { p_id: id });
 }
 
-/** Each of the functions leaves the same state when it is called twice, so one that got no answer is called again. */
+/** Each of the functions leaves the same state when it is called twice, so one that failed in a way that may pass is called again. */
 async function call(
   { supabaseUrl, serviceRoleKey }: ApiKeyInputs,
   name: 'api_key_add' | 'api_key_check' | 'api_key_revoke',
   args: Record<string, string>,
+  { clock, sleep, random }: CallTime = REAL_TIME,
 ): Promise<unknown> {
   const supabase = createClient(supabaseUrl, serviceRoleKey, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
   });
-  for (let attempt = 1; ; attempt++) {
+  const ends = clock() + DEADLINE_MS;
+  for (let window = PAUSE_MS; ; window = Math.min(MOST_PAUSE_MS, window * 2)) {
     const { data, error, status } = await supabase
       .rpc(name, args)
       .abortSignal(AbortSignal.timeout(TIMEOUT_MS));
     if (error === null) return data;
-    const mayPass = status === 0 || status === 429 || status >= 500;
-    if (!mayPass || attempt === TRIES) throw new DatabaseError(name, error, status);
-    await delay(PAUSE_MS * attempt);
+    const mayPass = status === 0 || status === 429 || status >= 500 || UNKNOWN.has(error.code);
+    const wait = window * (0.5 + 0.5 * random());
+    if (!mayPass || clock() + wait > ends) throw new DatabaseError(name, error, status);
+    await sleep(wait);
   }
 }
 

@@ -2,7 +2,9 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
+import { saveAndStopSessions } from './leave.ts';
 import { assertPortIsFree } from './port.ts';
+import { Presses } from './presses.ts';
 import { type Stack, startStack } from './stack.ts';
 import { localConfigFile, localStateDir } from './state-dir.ts';
 
@@ -52,14 +54,21 @@ Try, in another terminal of this folder:
   npx mobvibe job run hello -- node --test
   npx mobvibe session stop hello
 
-Ctrl-C stops it; saved files stay.
+Ctrl-C stops it; the files of open sessions are saved before.
 `);
 
 let stopping = false;
+/** Raised by the second Ctrl-C: the parts are stopped at once. A third does not wait for them, either. */
+const hurry = new AbortController();
+const presses = new Presses();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
-    if (stopping) process.exit(130);
-    void stopAndExit(0);
+    const press = presses.add(performance.now());
+    if (press === 0) return;
+    // One that died by itself takes the rest along without being asked.
+    if (hurry.signal.aborted || (press === 1 && stopping)) process.exit(130);
+    if (press === 1) void saveAndExit();
+    else hurry.abort();
   });
 }
 for (const name of ['supabase', 'egress', 'fly', 'controller'] as const) {
@@ -82,6 +91,18 @@ async function start(): Promise<Stack> {
     },
     onStep: (part, ms) => tell(`${part.padEnd(16)} up in ${ms.toFixed(0)} ms\n`),
   });
+}
+
+async function saveAndExit(): Promise<void> {
+  stopping = true;
+  const { url, apiKey } = stack;
+  const tellLine = (line: string) => tell(`${line}\n`);
+  const lost = await saveAndStopSessions({ url, apiKey, tell: tellLine, hurry: hurry.signal });
+  if (lost !== null) complain('not_saved', lost);
+  // From here on nobody waits for a save: one more Ctrl-C is the last.
+  const code = hurry.signal.aborted ? 130 : lost === null ? 0 : 1;
+  hurry.abort();
+  await stopAndExit(code);
 }
 
 async function stopAndExit(code: number): Promise<void> {

@@ -114,7 +114,7 @@ async function start(): Promise<Settings> {
   const others = {
     ...(flyPort !== PORTS[0] && endpoints('flyApiUrl', flyPort)),
     ...(supabasePort !== PORTS[1] && endpoints('supabaseUrl', supabasePort)),
-    ...(engine === 'simulated' && { smoke: 'false' }),
+    ...(engine === 'simulated' && { smoke: 'false', discardUnsaved: 'true' }),
     ...(registryPort !== PORTS[3] && { registry: `127.0.0.1:${registryPort}` }),
   };
   return { token, serviceRoleKey: supabase.ready.secretKeyFile, dbUrl: supabase.ready.dbUrlFile, others };

@@ -156,6 +156,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           MOBVIBE_AGENT_LISTEN_SOCKET: join(gatewayDir, 'controller.sock'),
           MOBVIBE_AGENT_DIAL_URL: 'ws+unix:/run/mobvibe/controller.sock:/v1/agent',
           MOBVIBE_EGRESS_PROXY_URL: 'unix:/run/mobvibe/egress.sock',
+          MOBVIBE_EGRESS_PROBE_URL: `unix:${join(gatewayDir, 'egress.sock')}`,
           ...options.controllerEnv,
         },
         false,

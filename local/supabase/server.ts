@@ -8,7 +8,10 @@ import { type DatabaseConnection, type Postgres, startPostgres } from './postgre
 import { applyMigrations } from './postgres/migrate.ts';
 
 export interface LocalSupabaseOptions
-  extends Pick<GatewayOptions, 'port' | 'now' | 'maxObjectBytes' | 'maxConnections' | 'statementTimeoutMs'> {
+  extends Pick<
+    GatewayOptions,
+    'port' | 'now' | 'maxObjectBytes' | 'maxConnections' | 'statementTimeoutMs' | 'schemaCache'
+  > {
   /** Holds the database, the files of Storage and the keys; made when missing, kept between starts. */
   stateDir: string;
   /** Default: `supabase/migrations` of this project. */

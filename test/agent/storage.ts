@@ -8,7 +8,10 @@ export class Storage implements AsyncDisposable {
   readonly requests: string[] = [];
   /** Takes a request over before it is answered; true when it has been. */
   intercept: (req: IncomingMessage, res: ServerResponse) => boolean = () => false;
-  readonly #server = createServer((req, res) => void this.#answer(req, res));
+  readonly #server = createServer((req, res) => {
+    // Whoever sends may break off.
+    this.#answer(req, res).catch(() => res.destroy());
+  });
 
   static async start(): Promise<Storage> {
     const storage = new Storage();

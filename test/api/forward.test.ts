@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { ExecEvent } from '../../controller/api/schemas.ts';
 import { API_KEY, Harness, REVOKED_KEY } from './support/harness.ts';
@@ -48,11 +50,14 @@ const events = async (answer: Pick<Response, 'text'>): Promise<ExecEvent[]> =>
     .split('\n')
     .map((line) => JSON.parse(line));
 
-/** A server on loopback that does with each connection what the test wants. */
-async function tcp(onConnection: (socket: Socket) => void): Promise<string> {
+/** A server on loopback that says that it is there, and does with each other request what the test wants. */
+async function tcp(onRequest: (socket: Socket) => void): Promise<string> {
   const server = createServer((socket) => {
     socket.on('error', () => {});
-    onConnection(socket);
+    socket.once('data', (data) => {
+      if (!data.toString('latin1').startsWith('GET /healthz')) return onRequest(socket);
+      socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}');
+    });
   }).listen(0, '127.0.0.1');
   servers.push(server);
   await once(server, 'listening');
@@ -128,6 +133,24 @@ describe('a request about a session of another controller', () => {
     ]);
   });
 
+  test('that stops tells how, and a workspace comes through as a stream', async () => {
+    const left = new AbortController();
+    const body = new Readable({ read: () => {} });
+    back.fake.rescue = () => body;
+    expect(await front.json('/v1/sessions/demo/unsaved')).toMatchObject({ files: 2 });
+    body.push('the first of it');
+    const tar = await front.fetch('/v1/sessions/demo/rescue', { signal: left.signal });
+    const { value } = await (tar as unknown as Response).body!.getReader().read();
+    expect([tar.headers.get('content-type'), String(Buffer.from(value!))]).toEqual([
+      ...['application/x-tar', 'the first of it'],
+    ]);
+    left.abort();
+    await expect.poll(() => body.destroyed).toBe(true);
+    const how = { method: 'POST', body: JSON.stringify({ grace_ms: 7 }) };
+    expect((await front.fetch('/v1/sessions/demo/stop', how)).status).toBe(200);
+    expect(back.fake.asked).toEqual([{ graceMs: 7 }]);
+  });
+
   test('is answered here where no other is known', async () => {
     at = null;
     await front.fake.open('demo');
@@ -172,24 +195,110 @@ describe('a controller that can’t be reached', () => {
     ['POST', '/v1/sessions/demo/stop', 502, 'cell_lost', 'unknown'],
     ['GET', '/v1/sessions/demo/execs', 503, 'cell_elsewhere', 'fault'],
   ])('breaks off: %s may have happened or not', async (method, path, status, code, kind) => {
-    at = await tcp((socket) => socket.once('data', () => socket.destroy()));
+    at = await tcp((socket) => socket.destroy());
     const answer = await front.fetch(path, { method });
     expect([answer.status, await answer.json()]).toMatchObject([status, { code, kind }]);
   });
 
   test('breaks off within its answer: that is not taken for whole', async () => {
-    at = await tcp((socket) =>
-      socket.once('data', () => {
-        socket.write(
-          'HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: 10\r\n\r\nhalf',
-        );
-        setImmediate(() => socket.destroy());
-      }),
-    );
+    at = await tcp((socket) => {
+      socket.write(
+        'HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: 10\r\n\r\nhalf',
+      );
+      setImmediate(() => socket.destroy());
+    });
     const answer = await front.fetch('/v1/sessions/demo/files?path=x');
     expect(answer.status).toBe(200);
     await expect(answer.arrayBuffer()).rejects.toThrow();
   });
+});
+
+describe('a controller that stands still', () => {
+  /** A process of its own that can be frozen. It answers every request but `/healthz` as the header `do` says, and tells of each. */
+  async function freezable() {
+    const script = `
+      const server = require('node:http').createServer((request, response) => {
+        if (request.url === '/healthz') return response.end('{}');
+        request.on('error', () => {});
+        console.log(request.method);
+        if (request.headers.do === 'stream') {
+          response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+          response.write('{}\\n');
+        } else if (request.headers.do === 'late') setTimeout(() => response.end('late'), 9_000);
+        else request.resume();
+      }).listen(0, '127.0.0.1', () => console.log(server.address().port));`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const lines: string[] = [];
+    createInterface(child.stdout).on('line', (line) => lines.push(line));
+    await expect.poll(() => lines.length).toBe(1);
+    at = `http://127.0.0.1:${lines.shift()}`;
+    return { freeze: () => child.kill('SIGSTOP'), thaw: () => child.kill('SIGCONT'), got: lines };
+  }
+  /** A request on the wire there, and frozen. */
+  async function frozenUnder(method: string, path: string, init: RequestInit = {}) {
+    const peer = await freezable();
+    const asking = front.fetch(path, { ...init, method });
+    asking.catch(() => {});
+    await expect.poll(() => peer.got).toEqual([method]);
+    peer.freeze();
+    return { asking, began: performance.now() };
+  }
+  const STOP = '/v1/sessions/demo/stop';
+  const EXECS = '/v1/sessions/demo/execs';
+
+  test('is sent nothing: refused within 5 s, and to be asked again', async () => {
+    const peer = await freezable();
+    peer.freeze();
+    const began = performance.now();
+    const answers = await Promise.all([front.fetch(STOP, { method: 'POST' }), front.fetch(EXECS)]);
+    expect(performance.now() - began).toBeLessThan(10_000);
+    for (const answer of answers) {
+      expect([answer.status, await answer.json()]).toMatchObject([
+        503,
+        { code: 'cell_elsewhere', kind: 'fault', retry_after_ms: expect.any(Number) },
+      ]);
+    }
+    peer.thaw();
+    const wanted = front.fetch(STOP, { method: 'POST' }).catch(() => {});
+    // The first that it ever sees.
+    await expect.poll(() => peer.got).toEqual(['POST']);
+    front.cutClients();
+    await wanted;
+  }, 20_000);
+
+  test.each([
+    ['POST', STOP, {}, 502, 'cell_lost'],
+    ['GET', EXECS, {}, 503, 'cell_elsewhere'],
+    ['PUT', '/v1/sessions/demo/files?path=x', { body: Buffer.alloc(32 * 1024 * 1024) }, 502, 'cell_lost'],
+  ])(
+    'while %s %s waits: that ends',
+    async (method, path, init, status, code) => {
+      const { asking, began } = await frozenUnder(method, path, init);
+      const answer = await asking;
+      expect([answer.status, await answer.json()]).toMatchObject([status, { code }]);
+      expect(performance.now() - began).toBeLessThan(10_000);
+    },
+    20_000,
+  );
+
+  test('within a stream: it breaks off', async () => {
+    const peer = await freezable();
+    const answer = await front.fetch(`${EXECS}/e1/output?follow=true`, {
+      headers: { do: 'stream', ...NDJSON },
+    });
+    expect(answer.status).toBe(200);
+    peer.freeze();
+    const began = performance.now();
+    await expect(answer.text()).rejects.toThrow();
+    expect(performance.now() - began).toBeLessThan(10_000);
+  }, 20_000);
+
+  test('is none that takes its time and says that it is there', async () => {
+    await freezable();
+    const answer = await front.fetch(STOP, { method: 'POST', headers: { do: 'late' } });
+    expect([answer.status, await answer.text()]).toEqual([200, 'late']);
+  }, 20_000);
 });
 
 test('a body that breaks off is not completed on the way', async () => {

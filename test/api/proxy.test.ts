@@ -31,6 +31,40 @@ describe('the first line learns the incarnation', () => {
     expect(await text(withIncarnation(cut(first, 1000), 9))).toBe(first);
   });
 
+  const END = {
+    ...{ type: 'end', result: { kind: 'exited', code: 3 } },
+    ...{ stdout_bytes: 1, stderr_bytes: 0, duration_ms: 4 },
+  };
+  const OUTPUT = `${JSON.stringify({ type: 'stdout', offset: 0, data: 'x'.repeat(20_000) })}\n`;
+  const endSeen = async (all: string, size: number) => {
+    const seen: unknown[] = [];
+    await text(withIncarnation(cut(all, size), 9, (end) => seen.push(end)));
+    return seen;
+  };
+
+  test.each([1, 7, 1000, 65_536])('and the end is told, in pieces of %d bytes', async (size) => {
+    expect(await endSeen(`${START}${OUTPUT}${JSON.stringify(END)}\n`, size)).toEqual([END]);
+  });
+
+  test.each([
+    ['is no end', OUTPUT],
+    ['is not whole', `${OUTPUT}${JSON.stringify(END)}`],
+    ['is no JSON', `${OUTPUT}rubbish\n`],
+    ['is null', `${OUTPUT}null\n`],
+    ['has another result', `${JSON.stringify({ ...END, result: { kind: '__proto__' } })}\n`],
+    ['lacks a field', `${JSON.stringify({ ...END, result: { kind: 'exited' } })}\n`],
+    ['is too long', `${JSON.stringify({ ...END, more: 'x'.repeat(20_000) })}\n`],
+  ])('a last line that %s tells no end', async (_what, rest) => {
+    for (const size of [1, 1000, 100_000]) expect(await endSeen(START + rest, size)).toEqual([]);
+  });
+
+  test('of an end only what an end has is taken', async () => {
+    const result = { kind: 'signaled', signal: 'SIGTERM', by: 'stop' };
+    const strange = { ...END, result: { ...result, evil: 1 }, oom_killed: true, evil: 1 };
+    const told = { ...END, result, oom_killed: true };
+    expect(await endSeen(`${START}${JSON.stringify(strange)}\n`, 100)).toEqual([told]);
+  });
+
   test('an error of the agent is handed on', async () => {
     const broken = Readable.from(
       (async function* () {

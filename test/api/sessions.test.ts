@@ -81,7 +81,7 @@ test('stop, open and save answer the session and the version', async () => {
   expect(await post('/v1/sessions/a/open?wait_ms=1000')).toMatchObject({ status: 'ready', incarnation: 2 });
 });
 
-test('readiness names what does not answer, and asks no more often than every 2 s', async () => {
+test('readiness names what does not answer, fails where the database is meant, and asks no more often than every 2 s', async () => {
   let now = 0;
   const other = await Harness.start((deps) => ({ ...deps, clock: () => now }));
   try {
@@ -89,11 +89,18 @@ test('readiness names what does not answer, and asks no more often than every 2 
       const response = await fetch(`${other.url}/readyz`);
       return [response.status, await response.json()];
     };
-    expect(await ready()).toEqual([200, { ready: true, checks: { database: 'ok', fly: 'ok' } }]);
-    other.fake.healthy.fly = false;
-    expect((await ready())[0]).toBe(200);
+    const checks = { database: 'ok', fly: 'ok', storage: 'ok', egress: 'ok' };
+    expect(await ready()).toEqual([200, { ready: true, degraded: [], checks }]);
+    Object.assign(other.fake.healthy, { fly: false, egress: false });
+    expect(await ready()).toMatchObject([200, { degraded: [] }]);
     now += 2_001;
-    expect(await ready()).toEqual([503, { ready: false, checks: { database: 'ok', fly: 'failed' } }]);
+    expect(await ready()).toEqual([
+      200,
+      { ready: true, degraded: ['fly', 'egress'], checks: { ...checks, fly: 'failed', egress: 'failed' } },
+    ]);
+    Object.assign(other.fake.healthy, { fly: true, egress: true, storage: false, database: false });
+    now += 2_001;
+    expect(await ready()).toMatchObject([503, { ready: false, degraded: ['storage'] }]);
     expect((await fetch(`${other.url}/healthz`)).status).toBe(200);
   } finally {
     await other.close();

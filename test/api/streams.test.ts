@@ -145,7 +145,7 @@ describe('execs', () => {
       await held.promise;
       return { version: 1, changed: false, files: 0, bytes: 0 };
     };
-    const other = await Harness.start((deps) => ({ ...deps, files: { save } }));
+    const other = await Harness.start((deps) => ({ ...deps, files: { ...deps.files, save } }));
     await other.fake.open('demo');
     const { hostname, port } = new URL(other.url);
     const socket = connect(Number(port), hostname);

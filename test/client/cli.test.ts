@@ -3,7 +3,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { runCli } from '../../client/cli/cli.ts';
+import { CodedError } from '../../controller/errors.ts';
 import { API_KEY, Harness } from '../api/support/harness.ts';
 import { Cli, type CliRun } from './support/run-cli.ts';
 
@@ -182,6 +185,90 @@ describe('sessions', () => {
     });
     expect(String((await run(['session', 'open', 'cli'])).stdout)).toMatch(/^cli is ready/);
     expect((await run(['session', 'events', 'cli'])).code).toBe(0);
+  });
+
+  describe('whose files can not be saved', () => {
+    beforeAll(async () => {
+      await harness.fake.open('stuck');
+      harness.fake.session('stuck').row.save = {
+        ...{ state: 'failing', since: '2026-11-28T10:00:00Z', attempts: 7 },
+        ...{ code: 'storage_full', detail: 'the quota is used up' },
+      };
+      harness.fake.stopFails = new CodedError('save_failed', 'version 0 stands; 2 files are not saved');
+    });
+    afterAll(() => {
+      harness.fake.stopFails = null;
+    });
+
+    test('say so, and what is not saved', async () => {
+      const { code, stdout } = await run(['session', 'show', 'stuck']);
+      expect([code, String(stdout)]).toEqual([
+        0,
+        expect.stringMatching(
+          /saves fail +since 2026-11-28T10:00:00Z, 7 tries\nbecause +storage_full: the quota is used up\nnot saved +2 files, 10 bytes \(since version 1\): a.txt, b.txt\n/,
+        ),
+      ]);
+      const json = await run(['session', 'show', 'stuck', '--json']);
+      expect(JSON.parse(String(json.stdout))).toMatchObject({
+        ...{ id: 'stuck', save: { state: 'failing' }, unsaved: { files: 2 } },
+      });
+    });
+
+    test('are copied out by rescue, byte for byte, but not to a terminal', async () => {
+      const tar = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7 + (i >> 8)) % 256));
+      harness.fake.rescue = () => Readable.from([tar.subarray(0, 1000), tar.subarray(1000)]);
+      const { code, stdout, stderr } = await run(['session', 'rescue', 'stuck']);
+      expect([code, stderr, stdout.equals(tar)]).toEqual([0, '', true]);
+      const terminal = Object.assign(new PassThrough(), { isTTY: true });
+      const said = new PassThrough();
+      const env = { MOBVIBE_URL: harness.url, MOBVIBE_API_KEY: API_KEY };
+      const streams = { stdin: new PassThrough(), stdout: terminal, stderr: said, env };
+      expect(await runCli(['session', 'rescue', 'stuck'], streams)).toBe(2);
+      expect([String(said.read()), terminal.read()]).toEqual([
+        ...[expect.stringContaining('would go to your terminal'), null],
+      ]);
+    });
+
+    test('a tar that breaks off exits 1', async () => {
+      harness.fake.rescue = () =>
+        Readable.from(
+          (async function* () {
+            yield Buffer.from('half');
+            throw new Error('the agent is gone');
+          })(),
+        );
+      const { code, stderr } = await run(['session', 'rescue', 'stuck']);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('[connection_lost]')]);
+    });
+
+    test('are not given up by a stop, but by one that says so, which tells first what is lost', async () => {
+      const kept = await run(['session', 'stop', 'stuck']);
+      expect([kept.code, kept.stderr]).toEqual([
+        1,
+        expect.stringMatching(/session rescue ID .*\[save_failed\]\n$/),
+      ]);
+      harness.fake.asked.length = 0;
+      const { code, stdout, stderr } = await run([
+        ...['session', 'stop', 'stuck', '--discard-unsaved', '--grace-ms', '0'],
+      ]);
+      expect(harness.fake.asked).toEqual([{ graceMs: 0, discardUnsaved: true }]);
+      expect([code, stderr, String(stdout)]).toEqual([
+        0,
+        'mobvibe: not saved: 2 files, 10 bytes (since version 1): a.txt, b.txt\n',
+        'stuck is stopped\n',
+      ]);
+      await harness.fake.open('stuck');
+      const json = await run(['session', 'stop', 'stuck', '--discard-unsaved', '--json']);
+      expect(JSON.parse(json.stderr)).toMatchObject({ unsaved: { files: 2 } });
+    });
+  });
+
+  test('open a version', async () => {
+    await harness.fake.open('old');
+    harness.fake.asked.length = 0;
+    expect((await run(['session', 'open', 'old', '--version', '3'])).code).toBe(0);
+    expect(harness.fake.asked).toEqual([{ version: 3 }]);
+    expect((await run(['session', 'open', 'old', '--version', '0'])).code).toBe(2);
   });
 
   test('a request that fails exits 1 with its code', async () => {

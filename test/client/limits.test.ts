@@ -224,7 +224,12 @@ describe('retries', () => {
     ['invalid_answer', false],
     ['deadline_exceeded', false],
     ['aborted', false],
-    ['outcome_unknown', false],
+    ['exec_lost', false],
+    ['session_stopping', false],
+    ['agent_unresponsive', true],
+    ['no_capacity', true],
+    ['image_failing', true],
+    ['too_many_starts', true],
   ] as const)('%s may pass: %s', (code, passing) => {
     expect(isPassing(new MobVibeError(code, 'unknown', ''))).toBe(passing);
   });

@@ -98,7 +98,7 @@ describe('a machine that goes', () => {
     ['and is replaced', true],
     ['and is not replaced', false],
   ])(
-    'while a start is under way %s: it is not started again, the caller is told that it may have run',
+    'while a start is under way %s: it is not started again, the caller is told that it was lost',
     async (_what, isReplaced) => {
       const replaced = Promise.withResolvers<void>();
       cutter.cutNext('after-request', async () => {
@@ -108,11 +108,51 @@ describe('a machine that goes', () => {
       });
       const error = await session.exec('echo hi').catch((reason) => reason);
       expect(error).toBeInstanceOf(MobVibeError);
-      expect(error).toMatchObject({ code: 'outcome_unknown', kind: 'unknown' });
+      expect(error).toMatchObject({ code: 'exec_lost', kind: 'unknown' });
       await replaced.promise;
       if (isReplaced) expect(harness.fake.agent('demo').requests.join()).not.toContain('PUT');
     },
   );
+});
+
+test('a start that never arrived runs in the sandbox that is there when it is sent again', async () => {
+  cutter.cutNext('before-request', async () => {
+    await harness.fake.stop('demo');
+    await harness.fake.open('demo');
+  });
+  expect((await session.exec('echo once >> ran.txt; cat ran.txt')).stdout).toBe('once\n');
+});
+
+describe('an id that is used again after its sandbox was replaced', () => {
+  const again = async () => {
+    await harness.fake.stop('demo');
+    await harness.fake.open('demo');
+  };
+
+  test('tells how it ended, with its output said to be missing', async () => {
+    await session.exec('echo hi; exit 7', { id: 'mine' });
+    await vi.waitFor(() => expect(harness.fake.execs.get('demo mine')?.end).not.toBeNull());
+    await again();
+    expect(await session.exec('echo hi; exit 7', { id: 'mine' })).toMatchObject({
+      ...{ stdout: '', truncated: true, exitCode: 7, result: { kind: 'exited', code: 7 } },
+    });
+    expect((await (await session.execs.start('echo hi; exit 7', { id: 'mine' })).result()).result).toEqual({
+      ...{ kind: 'exited', code: 7 },
+    });
+    expect((await (await session.execs.attach('mine')).info()).incarnation).toBe(1);
+    await expect(session.exec('echo other', { id: 'mine' })).rejects.toMatchObject({ code: 'exec_conflict' });
+    expect(harness.fake.agent('demo').requests.join()).not.toContain('PUT');
+  });
+
+  test('is lost where nobody saw its end', async () => {
+    await session.execs.start('sleep 60', { id: 'mine' });
+    await again();
+    await expect(session.exec('sleep 60', { id: 'mine' })).rejects.toMatchObject({ code: 'exec_lost' });
+    await expect(session.execs.start('sleep 60', { id: 'mine' })).rejects.toMatchObject({
+      code: 'exec_lost',
+    });
+    expect(harness.fake.agent('demo').requests.join()).not.toContain('PUT');
+  });
 });
 
 test('attach finds a running command by its id and reads from an offset', async () => {

@@ -6,13 +6,21 @@ import { CrashProxy } from './crash-proxy.ts';
 import { FLY_TOKEN, World } from './world.ts';
 
 describe('chooseCell', () => {
-  const cell = (app: string, sandboxes: number, answers = true): CellView => ({ app, sandboxes, answers });
+  const cell = (app: string, sandboxes: number, answers = true, retryAfterMs = 0): CellView => ({
+    app,
+    sandboxes,
+    answers,
+    retryAfterMs,
+  });
 
   it.each<[string, CellView[], string]>([
     ['the only one', [cell('a', 9)], 'a'],
     ['the one with the fewest sandboxes', [cell('a', 3), cell('b', 1), cell('c', 2)], 'b'],
     ['the first of equals', [cell('a', 2), cell('b', 1), cell('c', 1)], 'b'],
     ['not one that does not answer', [cell('a', 0, false), cell('b', 5)], 'b'],
+    ['not one that is full', [cell('a', 0, true, 5_000), cell('b', 5)], 'b'],
+    ['the first to have room where all are full', [cell('a', 0, true, 5_000), cell('b', 5, true, 10)], 'b'],
+    ['a full one before one that does not answer', [cell('a', 0, false), cell('b', 5, true, 10)], 'b'],
     ['the fewest where none answers', [cell('a', 4, false), cell('b', 3, false)], 'b'],
   ])('takes %s', (_what, cells, chosen) => {
     expect(chooseCell(cells)).toBe(chosen);
@@ -84,7 +92,7 @@ describe('one controller with several cells', () => {
     let ahead = 0;
     const controller = await world.controller(cells, {
       env: { ...OFTEN, MOBVIBE_SAVE_INTERVAL_MS: '1000' },
-      clock: () => Date.now() + ahead,
+      databaseTime: () => Date.now() + ahead,
     });
     await open(controller, 'each-1', 'each-2');
     for (const n of [1, 2]) world.running(`s-each-${n}-1`).inside.files.set('a', `of ${n}`);
@@ -125,12 +133,16 @@ describe('one controller with several cells', () => {
     expect(await names(broken!)).toEqual(['s-half-1-1', 's-half-5-1']);
   });
 
-  it('is asked about by readiness as one: it is ready while any cell answers', async () => {
+  it('is asked about by readiness as one: Fly answers while any cell does', async () => {
     const [there] = await apps(1);
     const controller = await world.controller([there!, 'never-made']);
-    expect((await fetch(`${controller.url}/readyz`)).status).toBe(200);
+    const degraded = async ({ url }: { url: string }) => {
+      const answer = await fetch(`${url}/readyz`);
+      return [answer.status, ((await answer.json()) as { degraded: string[] }).degraded];
+    };
+    expect(await degraded(controller)).toEqual([200, []]);
     const lost = await world.controller(['never-made', 'nor-this']);
-    expect((await fetch(`${lost.url}/readyz`)).status).toBe(503);
+    expect(await degraded(lost)).toEqual([200, ['fly']]);
   });
 });
 
@@ -144,7 +156,7 @@ describe('a cell that is named no more', () => {
     await world.close(before);
 
     let ahead = 0;
-    const after = await world.controller([kept!], { env: OFTEN, clock: () => Date.now() + ahead });
+    const after = await world.controller([kept!], { env: OFTEN, databaseTime: () => Date.now() + ahead });
     await world.until(() => after.cells.apps.includes(closed!));
     expect(await after.manager.execCommand('cl-2', 'echo on')).toMatchObject({ stdout: 'on\n' });
     await open(after, 'cl-3', 'cl-4');

@@ -15,7 +15,7 @@ describe('the clean-up', () => {
   it('saves and stops a sandbox that is older than the most', async () => {
     const app = await world.app();
     let ahead = 0;
-    const { manager } = await world.controller(app, { env: OFTEN, clock: () => Date.now() + ahead });
+    const { manager } = await world.controller(app, { env: OFTEN, databaseTime: () => Date.now() + ahead });
     await manager.createSandbox({ sessionId: 'aged' });
     world.running('s-aged-1').inside.files.set('a', 'kept');
     ahead = 29 * 60_000;
@@ -85,8 +85,8 @@ describe('the clean-up', () => {
   it('ends when it is told to, and begins again', async () => {
     const app = await world.app();
     let ahead = 0;
-    const clock = () => Date.now() + ahead;
-    const { manager, lifecycle, store } = await world.controller(app, { env: OFTEN, clock });
+    const databaseTime = () => Date.now() + ahead;
+    const { manager, lifecycle, store } = await world.controller(app, { env: OFTEN, databaseTime });
     await manager.createSandbox({ sessionId: 'quiet' });
     await lifecycle.stopCleanup();
     ahead = 31 * 60_000;

@@ -75,6 +75,7 @@ describe('readConfig', () => {
     ['MOBVIBE_JOBS_AT_ONCE', '0'],
     ['MOBVIBE_LOG_LEVEL', 'loud'],
     ['MOBVIBE_SHUTDOWN_TIMEOUT_MS', 'never'],
+    ['MOBVIBE_RETENTION_MS', '60000'],
     ['MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS', 'x'],
   ] as const)('names %s when it is %j', (variable, value) => {
     expect(() => readConfig({ ...GOOD, [variable]: value })).toThrow(new RegExp(`^${variable} `));

@@ -11,11 +11,15 @@ import type {
   ExecEvent,
   ExecResult,
   ExecSpec,
+  LongAnswer,
   PackObject,
   PackRequest,
   PackResult,
   RestoreRequest,
+  RestoreResult,
+  UnsavedRequest,
   UploadRequest,
+  UploadResult,
 } from '../../controller/agents/wire.ts';
 
 /** What a sandbox's machine holds, as far as these tests go: files, and execs whose course the test decides. */
@@ -31,6 +35,9 @@ export class FakeMachine {
   /** Begins the answers to requests whose path begins so, and never ends them. */
   readonly unfinished = new Set<string>();
   readonly packs = new Map<string, Map<string, Buffer>>();
+  readonly packed: PackRequest[] = [];
+  /** Hashes of all objects that were sent, in order. */
+  readonly uploaded: string[] = [];
   restored: number | undefined;
   sealed = false;
   /** Leaves out the first byte of all that it uploads. */
@@ -247,50 +254,59 @@ export class FakeAgent {
     const { machine } = this;
     if (verb === 'pack') {
       const { base_sha256 } = body as PackRequest;
+      machine.packed.push(body as PackRequest);
       const content = Buffer.from(JSON.stringify([...machine.files].sort()));
-      const pack = object(content);
-      const manifest = Buffer.from(JSON.stringify({ format: 1, packs: [pack.sha256] }));
+      const pieces = cut(content, (body as PackRequest).object_bytes);
+      const packs = pieces.map(object);
+      const manifest = Buffer.from(JSON.stringify({ format: 1, files: object(content).sha256 }));
       const sha256 = object(manifest).sha256;
-      if (sha256 === base_sha256) return json(response, 200, { changed: false, sha256 });
+      if (sha256 === base_sha256) return result<PackResult>(response, { changed: false, sha256 });
       machine.packs.set(
         sha256,
-        new Map([
-          [sha256, manifest],
-          [pack.sha256, content],
-        ]),
+        new Map([[sha256, manifest], ...pieces.map((piece) => [object(piece).sha256, piece] as const)]),
       );
-      const result: PackResult = {
+      return result<PackResult>(response, {
         changed: true,
         pack_id: sha256,
         manifest: object(manifest),
-        packs: [pack],
+        packs,
         files: machine.files.size,
-        bytes: [...machine.files.values()].reduce((sum, text) => sum + Buffer.byteLength(text), 0),
-      };
-      return json(response, 200, result);
+        bytes: sizeOf(machine),
+        atomic: true,
+        paused_ms: 0,
+      });
     }
     if (verb === 'upload') {
       const { pack_id, urls } = body as UploadRequest;
       for (const [sha256, bytes] of machine.packs.get(pack_id)!) {
+        if (urls[sha256] === undefined) continue;
         const body = new Uint8Array(machine.shortens ? bytes.subarray(1) : bytes);
-        const put = await fetch(urls[sha256]!, { method: 'PUT', body });
-        if (!put.ok) return fail(response, 503, { code: 'storage_unavailable', detail: await put.text() });
+        const put = await fetch(urls[sha256], { method: 'PUT', body });
+        machine.uploaded.push(sha256);
+        if (!put.ok) return broken(response, { ...(await refusal(put)), object: sha256 });
       }
-      return json(response, 204);
+      return result<UploadResult>(response, { uploaded: [...machine.packs.get(pack_id)!.keys()] });
+    }
+    if (verb === 'unsaved') {
+      const { base } = body as UnsavedRequest;
+      const paths = [...machine.files.keys()];
+      return json(response, 200, { base, known: false, files: paths.length, bytes: sizeOf(machine), paths });
     }
     const { version, packs = [] } = body as RestoreRequest;
     // As the real one: the same version again changes nothing.
     const again = machine.restored === version;
-    machine.restored = version;
+    const pieces: Buffer[] = [];
     for (const pack of again ? [] : packs) {
-      const content = Buffer.from(await (await fetch(pack.url)).arrayBuffer());
-      if (object(content).sha256 !== pack.sha256) {
-        return fail(response, 503, { code: 'restore_failed', detail: `${pack.sha256} has other content` });
-      }
-      for (const [path, text] of JSON.parse(content.toString())) machine.files.set(path, text);
+      const piece = Buffer.from(await (await fetch(pack.url)).arrayBuffer());
+      const how = piece.length < pack.bytes ? 'truncated' : 'wrong hash';
+      if (object(piece).sha256 !== pack.sha256)
+        return broken(response, { code: 'version_damaged', detail: how, object: pack.sha256 });
+      pieces.push(piece);
     }
-    const bytes = [...machine.files.values()].reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-    json(response, 200, { version, files: machine.files.size, bytes });
+    machine.restored = version;
+    for (const [path, text] of pieces.length === 0 ? [] : JSON.parse(Buffer.concat(pieces).toString()))
+      machine.files.set(path, text);
+    result<RestoreResult>(response, { version, files: machine.files.size, bytes: sizeOf(machine) });
   }
 }
 
@@ -317,6 +333,50 @@ async function read(request: Http2ServerRequest): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);
+}
+
+/** In pieces of so many bytes at most. */
+function cut(content: Buffer, most = content.length): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < content.length; at += most) pieces.push(content.subarray(at, at + most));
+  return pieces;
+}
+
+function sizeOf(machine: FakeMachine): number {
+  return [...machine.files.values()].reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+}
+
+/** What the storage answered, as the real agent tells it. */
+async function refusal(put: Response): Promise<AgentError> {
+  const said = await put.text();
+  const { statusCode, code } = JSON.parse(said) as { statusCode?: string; code?: string };
+  const status = Number(statusCode ?? put.status);
+  const full = status === 413 || status === 402;
+  const refused = status === 401 || status === 403 || code === 'NoSuchBucket';
+  return {
+    code: full ? 'storage_full' : refused ? 'storage_refused' : 'storage_unavailable',
+    detail: said,
+    status,
+  };
+}
+
+/** A long answer that ends well. */
+function result<T>(response: Http2ServerResponse, value: T): void {
+  lines<T>(response, [
+    { type: 'progress', bytes: 1 },
+    { type: 'result', result: value },
+  ]);
+}
+
+/** One that ends in an error. */
+function broken(response: Http2ServerResponse, error: AgentError): void {
+  lines(response, [{ type: 'error', error }]);
+}
+
+function lines<T>(response: Http2ServerResponse, answer: LongAnswer<T>[]): void {
+  if (response.stream.destroyed) return;
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  response.end(answer.map((line) => `${JSON.stringify(line)}\n`).join(''));
 }
 
 function json(response: Http2ServerResponse, status: number, value?: unknown): void {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FakeExec } from './fake-agent.ts';
 import { Fleet } from './fleet.ts';
@@ -148,6 +150,44 @@ describe('two controllers', () => {
   });
 });
 
+describe('a controller whose process stands still', () => {
+  it('holds no request up: refused in time while it has the cell, and done by the other once that is taken over', async () => {
+    fleet = await Fleet.start(world, { cells: 2, leaseMs: 21_000 });
+    const [a, b] = [await fleet.spawn(), await fleet.spawn()];
+    await fleet.share({ [a.url]: 1, [b.url]: 1 });
+    await fleet.sessionAt(a.url, 'still');
+    let count = 0;
+    const ask = () =>
+      fetch(`${b.url}/v1/sessions/still/execs/e${++count}`, {
+        method: 'PUT',
+        headers: {
+          authorization: `Bearer ${fleet.apiKey}`,
+          'content-type': 'application/json',
+          accept: 'application/x-ndjson',
+        },
+        body: '{"command":"echo on"}',
+      });
+    expect((await ask()).status).toBe(201);
+    a.child.kill('SIGSTOP');
+    fleet.leave(a.url);
+    const began = performance.now();
+    // It was heard a moment ago, so this one may have been sent.
+    expect([502, 503]).toContain((await ask()).status);
+    const answer = await ask();
+    expect(performance.now() - began).toBeLessThan(15_000);
+    expect([answer.status, await answer.json()]).toMatchObject([503, { code: 'cell_elsewhere' }]);
+    // Nothing was sent: it runs what it ran before.
+    expect(world.running('s-still-1').inside.execs.size).toBe(1);
+    // Its agent hears of the other when the connection to the frozen one is found dead.
+    await fleet.share({ [b.url]: 2 });
+    world.running('s-still-1').agent.cut();
+    await world.until(async () => (await ask()).ok);
+    a.child.kill('SIGCONT');
+    await world.until(async () => (await ask()).ok);
+    expect(world.boots.filter((boot) => boot === 's-still-1')).toHaveLength(1);
+  }, 180_000);
+});
+
 describe('a controller', () => {
   it('that joins gets its share; agents and execs of a cell that changes hands go over to it', async () => {
     fleet = await Fleet.start(world, { cells: 2, leaseMs: 1_500 });
@@ -250,4 +290,64 @@ describe('a controller', () => {
     expect(await next.manager.execCommand('paused', 'echo here')).toMatchObject({ stdout: 'here\n' });
     expect(paused.cells.apps).toEqual([]);
   });
+
+  it('that does not reach Fly gives its cells to one that does, takes none, and has its share again when it does', async () => {
+    fleet = await Fleet.start(world, { cells: 2, leaseMs: 1_000 });
+    const wire = await cuttable(world.fly.url);
+    const reach = { unableAfterMs: 300, askAgainMs: 50, askIdleMs: 200 };
+    const cut = await fleet.within({ FLY_FLAPS_BASE_URL: wire.url }, { reach });
+    await fleet.share({ [cut.url]: 2 });
+    await fleet.sessionAt(cut.url, 'reach');
+    // Nobody can do better: it keeps what it has, and what runs there goes on.
+    wire.cut = true;
+    await world.until(async () => (await metric(cut, 'mobvibe_fly_able')) === 0);
+    await cut.cells.refresh();
+    expect(cut.cells.apps).toHaveLength(2);
+    expect(await cut.manager.execCommand('reach', 'echo on')).toMatchObject({ stdout: 'on\n' });
+
+    const sound = await fleet.within({}, { reach });
+    await fleet.share({ [sound.url]: 2 });
+    await world.until(() => cut.cells.apps.length === 0 && sound.hub.get('s-reach-1')?.connected);
+    expect(await sound.manager.execCommand('reach', 'echo moved')).toMatchObject({ stdout: 'moved\n' });
+    // Asked all the same, it leads on to the other.
+    await fleet.sessionAt(cut.url, 'reach-2');
+    expect(world.boots.filter((boot) => boot.startsWith('s-reach-'))).toEqual(['s-reach-1', 's-reach-2-1']);
+    wire.cut = false;
+    await fleet.share({ [cut.url]: 1, [sound.url]: 1 });
+    wire.close();
+  });
 });
+
+async function metric({ url }: { url: string }, name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1]);
+}
+
+/** A way to a server that can be cut: then nobody answers at its end. */
+async function cuttable(target: string) {
+  const { hostname, port } = new URL(target);
+  const sockets = new Set<Socket>();
+  const wire = {
+    url: '',
+    cut: false,
+    close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+  const server = createServer((socket) => {
+    const upstream = connect(Number(port), hostname);
+    for (const end of [socket, upstream]) {
+      sockets.add(end);
+      end.on('error', () => {});
+    }
+    // Whatever comes once it is cut ends the connection that it comes by.
+    for (const [from, to] of [[socket, upstream] as const, [upstream, socket] as const]) {
+      from.on('data', (chunk) => (wire.cut ? from.destroy() : to.write(chunk)));
+      from.once('close', () => to.destroy());
+    }
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  wire.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return wire;
+}

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { MobVibe } from '../../client/index.ts';
-import type { Controller } from '../../controller/controller.ts';
+import type { Controller, ControllerOptions } from '../../controller/controller.ts';
 import { newKey } from './key.ts';
 import { FLY_TOKEN, SECRET, type World } from './world.ts';
 
@@ -68,6 +68,7 @@ export class Fleet {
   readonly agents: Balancer;
   /** Talks to whichever controller takes the connection. */
   readonly mobvibe: MobVibe;
+  readonly apiKey: string;
   readonly #env: Record<string, string>;
   readonly #children: ChildProcess[] = [];
 
@@ -82,6 +83,7 @@ export class Fleet {
     this.cells = cells;
     this.api = proxies.api;
     this.agents = proxies.agents;
+    this.apiKey = apiKey;
     this.mobvibe = new MobVibe({ url: `http://${this.api.host}`, apiKey });
     this.#env = {
       FLY_APP_NAME: cells[0]!,
@@ -131,8 +133,8 @@ export class Fleet {
   }
 
   /** A controller in this process. */
-  async within(env: Record<string, string> = {}): Promise<Controller> {
-    const controller = await this.world.controller(this.cells, { env: { ...this.#env, ...env } });
+  async within(env: Record<string, string> = {}, options: ControllerOptions = {}): Promise<Controller> {
+    const controller = await this.world.controller(this.cells, { ...options, env: { ...this.#env, ...env } });
     this.#join(controller.url);
     return controller;
   }

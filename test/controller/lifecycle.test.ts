@@ -43,6 +43,7 @@ describe('a session from open to stopped', () => {
       'MOBVIBE_AGENT_DIAL_URL',
       'MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS',
       'MOBVIBE_AGENT_TOKEN',
+      'MOBVIBE_FENCE',
       'MOBVIBE_SANDBOX',
     ]);
     for (const secret of [SECRET, FLY_TOKEN, world.supabase.secretKey]) {

@@ -16,7 +16,7 @@ async function open(id: string, env: Record<string, string> = {}) {
   await controller.manager.createSandbox({ sessionId: id });
   const running = world.running(`s-${id}-1`);
   running.inside.files.set('work.txt', `work of ${id}`);
-  return { app, ...controller, ...running };
+  return { app, controller, ...controller, ...running };
 }
 
 describe('a stop', () => {
@@ -84,10 +84,15 @@ describe('a stop', () => {
   it('is gone by Fly’s own word before the row says so', async () => {
     const { app, manager, inside } = await open('word');
     expect(inside.restored).toBe(0);
-    // The destroy is answered but not done, twice.
+    // The destroy is answered but not done.
     world.fly.faults.add({ kind: 'answer', action: 'machine.destroy', status: 200, error: 'x', times: 1 });
     expect(await manager.destroySandbox('word')).toMatchObject({ status: 'stopped' });
-    expect(await world.live(app)).toEqual([]);
+    await world.until(async () => {
+      const [row] = await world.sandboxes('word');
+      if (row!.state !== 'gone') return false;
+      expect(await world.live(app)).toEqual([]);
+      return true;
+    });
   });
 
   it('whose save fails keeps the sandbox, says so at once, and ends when a later save succeeds', async () => {
@@ -157,10 +162,10 @@ describe('a stop', () => {
   });
 
   it('gives it up when the time for that is over', async () => {
-    const { manager, app, inside, ...first } = await open('overdue');
+    const { manager, app, inside, controller } = await open('overdue');
     inside.failures.push({ path: '/workspace/upload', times: 999, status: 503, error: AWAY });
     await expect(manager.destroySandbox('overdue')).rejects.toMatchObject({ code: 'save_failed' });
-    await world.close(first);
+    await world.close(controller);
     await world.agePast(`s-overdue-1`, 60_000);
     await world.controller(app, {
       env: { MOBVIBE_CLEANUP_INTERVAL_MS: '200', MOBVIBE_UNSAVED_KEEP_MS: '60000' },

@@ -67,14 +67,15 @@ export class World {
     this.client = createFlyClient({ token: FLY_TOKEN, baseUrl: this.fly.url });
   }
 
-  static async start(): Promise<World> {
+  /** `maxObjectBytes`: the limit of the project, of which nothing tells but a refusal. */
+  static async start(limits: { maxObjectBytes?: number } = {}): Promise<World> {
     const dir = await mkdtemp(join(tmpdir(), 'controller-'));
     // Postgres runs as another user where the tests run as root.
     await chmod(dir, 0o755);
     let world: World | undefined;
     const engine = createSimulatedEngine({ onStart: (machine) => world?.boot(machine) });
     const [supabase, fly] = await Promise.all([
-      startLocalSupabase({ stateDir: join(dir, 'supabase'), throwAway: true }),
+      startLocalSupabase({ stateDir: join(dir, 'supabase'), throwAway: true, ...limits }),
       startLocalFly({
         engine,
         stateDir: join(dir, 'fly'),
@@ -217,13 +218,17 @@ export class World {
 
   /** As if so much more time had passed since the sandbox's stop was committed. */
   async agePast(sandbox: string, ms: number): Promise<void> {
-    const admin = new Client(this.supabase.connection);
-    await admin.connect();
-    await admin.query(
+    await this.sql(
       `update sandboxes set stopping_at = stopping_at - $2 * interval '1 millisecond' where name = $1`,
       [sandbox, ms],
     );
-    await admin.end();
+  }
+
+  /** As an operator, or the storage itself: what no function of ours would do. */
+  async sql(text: string, values: unknown[] = []): Promise<void> {
+    const admin = new Client(this.supabase.connection);
+    await admin.connect();
+    await admin.query(text, values).finally(() => admin.end());
   }
 
   /** As `pulumi up` does with fewer cells, or an operator by hand: with all that is in it. */

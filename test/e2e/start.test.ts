@@ -78,6 +78,52 @@ test('started again it has the saved files; with --json it says on one line wher
   expect((await cli.ended).code).toBe(0);
 });
 
+test('Ctrl-C saves what is open before the machines go; npm’s second signal is the same key press', async () => {
+  const stack = up();
+  await vi.waitFor(() => expect(stack.output).toContain('Running at'), 50_000);
+  expect((await mobvibe('session', 'create', '--id', 'kept').ended).code).toBe(0);
+  expect((await mobvibe('session', 'create', '--id', 'other').ended).code).toBe(0);
+  expect((await mobvibe('exec', 'kept', '--', 'sh', '-c', 'echo not saved yet > late.txt').ended).code).toBe(
+    0,
+  );
+  stack.child.kill('SIGINT');
+  stack.child.kill('SIGINT');
+  expect(await stack.ended).toMatchObject({ code: 0, stderr: '' });
+  expect(stack.output).toMatch(
+    /saving and stopping 2 sessions kept, other [\s\S]*kept is saved and stopped\n/,
+  );
+
+  const { cli } = await upJson();
+  expect(String((await mobvibe('session', 'show', 'kept').ended).stdout)).toMatch(/status +stopped/);
+  expect((await mobvibe('session', 'open', 'kept').ended).code).toBe(0);
+  expect(String((await mobvibe('files', 'get', 'kept:late.txt', '-').ended).stdout)).toBe('not saved yet\n');
+  cli.child.kill('SIGTERM');
+  expect(await cli.ended).toMatchObject({ code: 0, stderr: '' });
+});
+
+test('a second Ctrl-C does not wait for a save, and says what is lost', async () => {
+  const stack = up();
+  await vi.waitFor(() => expect(stack.output).toContain('Running at'), 50_000);
+  expect((await mobvibe('session', 'create', '--id', 'stuck').ended).code).toBe(0);
+  expect((await mobvibe('exec', 'stuck', '--', 'sh', '-c', 'echo x > lost.txt').ended).code).toBe(0);
+  // The way to the storage stands still: no save comes to an end.
+  const egress = await childNamed(stack.child.pid!, 'egress/main.ts');
+  process.kill(egress, 'SIGSTOP');
+  stack.child.kill('SIGINT');
+  await vi.waitFor(() => expect(stack.output).toContain('saving and stopping session stuck'), 20_000);
+  await vi.waitFor(
+    () => {
+      // Those that come too soon after another are not counted.
+      stack.child.kill('SIGINT');
+      expect(stack.output).toContain('stopping …');
+    },
+    { timeout: 20_000, interval: 1_100 },
+  );
+  process.kill(egress, 'SIGCONT');
+  const { code, stderr } = await stack.ended;
+  expect([code, stderr]).toEqual([130, expect.stringMatching(/^Not saved, .* is lost: stuck\.\n$/)]);
+});
+
 test('a part that dies takes the rest along, and its name is told', async () => {
   const { cli, said } = await upJson();
   expect(said.engine).toBe('namespaces');

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { agentToken } from '../../controller/agents/token.ts';
+import { egressProbeUrl, probeEgress } from '../../controller/egress/probe.ts';
 import { type EgressProxy, parseTarget, startEgressProxy } from '../../controller/egress/proxy.ts';
 import { readEgressSettings } from '../../controller/egress/settings.ts';
 import { ConfigError } from '../../controller/knobs.ts';
@@ -177,3 +178,36 @@ describe('a target', () => {
     expect(parseTarget(authority)).toBeNull();
   });
 });
+
+describe('the probe of a controller', () => {
+  test('is content with any answer of the proxy, and with nothing else', async () => {
+    const signal = AbortSignal.timeout(5_000);
+    await probeEgress(`unix:${socketPath}`, signal);
+    await using onPort = await disposable(startEgressProxy({ listen: { port: 0 }, allow: new Set() }));
+    await probeEgress(`http://127.0.0.1:${onPort.port}`, signal);
+    await expect(probeEgress(`unix:${socketPath}.none`, signal)).rejects.toMatchObject({ code: 'ENOENT' });
+    const mute = createServer();
+    mute.on('request', () => {});
+    await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve));
+    const { port: mutePort } = mute.address() as AddressInfo;
+    const soon = AbortSignal.timeout(50);
+    await expect(probeEgress(`http://127.0.0.1:${mutePort}`, soon)).rejects.toMatchObject({
+      name: 'AbortError',
+    });
+    mute.closeAllConnections();
+    mute.close();
+  });
+
+  test('asks where it is told to, else where machines do, unless that is a socket inside them', () => {
+    const [probe, http, socket] = ['unix:/here.sock', 'http://egress:2280', 'unix:/in/machines.sock'];
+    const url = (own: string | undefined, machines: string | undefined) =>
+      egressProbeUrl({ egressProbeUrl: own, egressProxyUrl: machines });
+    expect([url(probe, http), url(undefined, http)]).toEqual([probe, http]);
+    expect([url(undefined, socket), url(undefined, undefined)]).toEqual([undefined, undefined]);
+  });
+});
+
+async function disposable(starting: Promise<EgressProxy>) {
+  const started = await starting;
+  return { port: started.port, [Symbol.asyncDispose]: () => started.close() };
+}

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { failureOf, type Play, type Seen, scriptedServer, testClient } from './scripted-server.ts';
+import { flyError, madeNothing } from '../../fly/index.ts';
+import {
+  deafServer,
+  failureOf,
+  type Play,
+  type Seen,
+  scriptedServer,
+  testClient,
+} from './scripted-server.ts';
 
 const REQUEST = { name: 's-one-1', region: 'sjc', config: { image: 'img', guest: { memory_mb: 512 } } };
 const MACHINE = { id: '6830d9a1c2b3e4', name: 's-one-1', state: 'created', region: 'sjc' };
@@ -158,6 +166,56 @@ describe('createMachine', () => {
     expect(server.calls()).toEqual([`POST ${LIST}`, `POST ${LIST}`, `POST ${LIST}`]);
   });
 
+  it('looks for nothing where its turn never came: nothing was sent', async () => {
+    const server = await fly({ post: [{ json: MACHINE }] });
+    const client = testClient(server.url);
+    const created = Array.from({ length: 9 }, () =>
+      client.createMachine('cell', REQUEST, { timeoutMs: 2_500 }).then(
+        () => 'created',
+        (error: { kind: string }) => error.kind,
+      ),
+    );
+    const outcomes = await Promise.all(created);
+    const made = outcomes.filter((outcome) => outcome === 'created');
+    expect(made.length).toBeGreaterThanOrEqual(3);
+    expect(outcomes.filter((outcome) => outcome === 'rate')).toHaveLength(9 - made.length);
+    expect(made.length).toBeLessThan(9);
+    expect(server.calls()).toEqual(made.map(() => `POST ${LIST}`));
+  });
+
+  it('looks once where the outcome is unknown and the turn for another try does not come in time', async () => {
+    const server = await scriptedServer(({ method, body }) => {
+      if (method === 'GET') return { json: [] };
+      return (body as { name: string }).name === REQUEST.name ? 'reset' : { json: OTHER };
+    });
+    let now = 0;
+    const client = testClient(server.url, {
+      clock: () => now,
+      // Pauses are over at once; the line for the rate limit, which waits without a signal, stands still.
+      sleep: (ms, signal) => {
+        if (signal === undefined) return new Promise(() => {});
+        now += ms;
+        return Promise.resolve();
+      },
+    });
+    const enough = new AbortController();
+    const { signal } = enough;
+    const first = failureOf(client.createMachine('cell', REQUEST, { timeoutMs: 5_000, signal }));
+    const others = ['two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine'].map((name) =>
+      client.createMachine('cell', { ...REQUEST, name }, { signal }).catch(() => undefined),
+    );
+    expect(await first).toMatchObject({ kind: 'unknown_outcome' });
+    enough.abort();
+    await Promise.all(others);
+    expect(server.calls().filter((call) => call === `GET ${LIST}`)).toHaveLength(1);
+  });
+
+  it('is a platform fault without doubt where no connection was made in time', async () => {
+    const client = testClient(await deafServer(), { clock: () => performance.now() });
+    const error = await failureOf(client.createMachine('cell', REQUEST, { timeoutMs: 200 }));
+    expect(error).toMatchObject({ kind: 'platform', status: undefined });
+  });
+
   it('is a platform fault without doubt where no connection was made', async () => {
     const server = await fly({ post: [] });
     const closed = server.url.replace(/:\d+$/, ':1');
@@ -184,5 +242,22 @@ describe('createMachine', () => {
     );
     expect(error).toMatchObject({ kind: 'unknown_outcome', reason: 'aborted' });
     expect(server.seen).toHaveLength(1);
+  });
+});
+
+describe('madeNothing', () => {
+  it.each([
+    ['rate', true],
+    ['platform', true],
+    ['capacity', true],
+    ['quota', true],
+    ['mistake', true],
+    ['auth', true],
+    ['not_found', true],
+    ['conflict', false],
+    ['precondition', false],
+    ['unknown_outcome', false],
+  ] as const)('of a create that failed with %s: %s', (kind, nothing) => {
+    expect(madeNothing(flyError(kind, { call: 'createMachine', detail: '' }))).toBe(nothing);
   });
 });

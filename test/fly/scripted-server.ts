@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
-import { onTestFinished } from 'vitest';
+import { Worker } from 'node:worker_threads';
+import { expect, onTestFinished } from 'vitest';
 import { createFlyClient, type FlyClient, type FlyClientOptions, FlyError } from '../../fly/index.ts';
 
 export interface Seen {
@@ -75,6 +76,32 @@ export async function scriptedServer(play: (request: Seen, nth: number) => Play)
     seen,
     calls: () => seen.map(({ method, path }) => `${method} ${path}`),
   };
+}
+
+/** The URL of a computer that does not take the connection: no refusal, no answer. Gone when the test is over. */
+export async function deafServer(): Promise<string> {
+  // A process that stands still accepts nothing, and a queue that is full lets the kernel drop whoever comes next.
+  const worker = new Worker(
+    `const { parentPort, workerData } = require('node:worker_threads');
+     const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+       parentPort.postMessage(server.address().port);
+       Atomics.wait(workerData, 0, 0);
+     });`,
+    { eval: true, workerData: new Int32Array(new SharedArrayBuffer(4)) },
+  );
+  const sockets: Socket[] = [];
+  onTestFinished(async () => {
+    for (const socket of sockets) socket.destroy();
+    await worker.terminate();
+  });
+  const [port] = (await once(worker, 'message')) as [number];
+  for (let n = 0; n < 8; n++) {
+    const socket = connect(port, '127.0.0.1').on('error', () => {});
+    sockets.push(socket);
+  }
+  // The queue takes two, and those two are not heard of again.
+  await expect.poll(() => sockets.filter((socket) => !socket.connecting).length).toBeGreaterThanOrEqual(2);
+  return `http://127.0.0.1:${port}`;
 }
 
 /** Plays these in order; the last one again and again. */

@@ -1,9 +1,10 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { SupabaseClient } from '@supabase/supabase-js';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { create as createKey } from '../../infra/operations/api-key.ts';
 import { type LocalSupabase, startLocalSupabase } from '../../local/supabase/server.ts';
 import { clientFor, makeStateDir } from '../local-supabase/project.ts';
 import { type ProviderProcess, startProviderProcess } from './provider-process.ts';
@@ -16,6 +17,8 @@ let process: ProviderProcess;
 const keys: string[] = [];
 /** In front of Supabase: does with the answer to the next call what it is told here. */
 let next: 'lose' | 500 | undefined;
+/** Answers the next calls with these, one after the other, and does not hand them on. */
+const refusals: [status: number, code: string][] = [];
 let proxy: Server;
 let proxyUrl: string;
 
@@ -29,6 +32,13 @@ beforeAll(async () => {
   proxy = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk);
+    const refusal = refusals.shift();
+    if (refusal !== undefined) {
+      response.writeHead(refusal[0], { 'content-type': 'application/json' });
+      return response.end(
+        JSON.stringify({ code: refusal[1], message: 'refused', details: null, hint: null }),
+      );
+    }
     const { host, connection, ...headers } = request.headers;
     const answer = await fetch(supabase.url + request.url, {
       method: request.method!,
@@ -111,6 +121,39 @@ it.each(['lose', 500] as const)('is one row though the first answer was: %s', as
   expect(next).toBeUndefined();
   expect(id).toBe(`doubt-${what}`);
   expect(await idOf(outs.key)).toBe(id);
+});
+
+it('is made once the API knows of the migrations', async () => {
+  refusals.push(
+    [404, 'PGRST202'],
+    [404, 'PGRST202'],
+    [503, 'PGRST002'],
+    [503, 'PGRST001'],
+    [404, 'PGRST202'],
+  );
+  const { id, outs } = await create('early');
+  expect(refusals).toEqual([]);
+  expect(await idOf(outs.key)).toBe(id);
+});
+
+it('is not made where the migrations are not applied within 30 s, and says that', async () => {
+  let now = 0;
+  const waits: number[] = [];
+  const time = {
+    clock: () => now,
+    random: () => 0.5,
+    sleep: async (ms: number) => {
+      waits.push(ms);
+      now += ms;
+    },
+  };
+  refusals.push(...Array.from({ length: 100 }, () => [404, 'PGRST202'] as [number, string]));
+  const made = createKey(inputs('never'), randomBytes, time);
+  await expect(made).rejects.toThrow(/^api_key_add: .*\(HTTP 404\); the migrations are not applied/);
+  refusals.length = 0;
+  expect(now).toBeGreaterThan(25_000);
+  expect(now).toBeLessThanOrEqual(30_000);
+  expect(waits.length).toBeGreaterThan(5);
 });
 
 it('takes on another service role key in place, and says what the database refuses', async () => {

@@ -99,6 +99,22 @@ describe('what a stack is made of', () => {
     expect(one('egress-1').config).toMatchObject({ env: { MOBVIBE_EGRESS_ALLOW: 'abc.supabase.co:443' } });
   });
 
+  test('a destroy saves what is open first: the drain knows the API, and runs only when it is deleted', () => {
+    const { environment, ...rest } = one('controller-drain');
+    expect(environment).toMatch(/^\[secret .*"MOBVIBE_URL":"https:\/\/mobvibe-prod-ctl.fly.dev"/);
+    expect(environment).toContain('"MOBVIBE_API_KEY":"mvk_key"');
+    expect(environment).not.toContain('MOBVIBE_DISCARD_UNSAVED');
+    // Neither an up nor a machine that is replaced makes it run: it has no other command and no trigger.
+    expect(rest).toEqual({
+      delete: 'node actions/drain.ts',
+      addPreviousOutputInEnv: false,
+      logging: 'stderr',
+    });
+    const discarding = program({ ...SETTINGS, discardUnsaved: 'true' });
+    const drain = discarding.find(({ name }) => name === 'controller-drain')!.inputs;
+    expect(drain.environment).toContain('"MOBVIBE_DISCARD_UNSAVED":"true"');
+  });
+
   test('a command line holds neither a secret nor a path of this computer', () => {
     const commands = of('command:local:Command').map(({ inputs }) => [
       inputs.create,
@@ -201,6 +217,7 @@ describe('a mistake in the settings names its key', () => {
     ['controllerMachines', '0', 'mobvibe:controllerMachines is "0": a whole number from 1 to 10'],
     ['closedCells', '1', 'mobvibe:closedCells is "1": a whole number from 0 to 0'],
     ['protect', 'yes', 'mobvibe:protect is "yes"'],
+    ['discardUnsaved', 'yes', 'mobvibe:discardUnsaved is "yes"'],
     ['expiresAt', 'tomorrow', 'mobvibe:expiresAt is "tomorrow"'],
     ['sandboxTarget', 'android', 'mobvibe:sandboxTarget is "android"'],
   ])('%s: %s', (key, value, words) => {

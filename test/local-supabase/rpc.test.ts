@@ -108,17 +108,6 @@ describe('arguments', () => {
     expect(await rpc('add', args)).toMatchObject({ status: 404, error: { code: 'PGRST202' } });
   });
 
-  test('an unknown function is looked for again before it is refused', async () => {
-    expect((await rpc('made_later')).status).toBe(404);
-    const { Client } = await import('pg');
-    const admin = new Client(project.supabase.connection);
-    await admin.connect();
-    await admin.query(`create function public.made_later() returns int language sql as 'select 7'`);
-    await admin.query('grant execute on function public.made_later() to service_role');
-    await admin.end();
-    expect((await rpc('made_later')).data).toBe(7);
-  });
-
   test('a value of the wrong type is 400', async () => {
     expect(await rpc('add', { a: 'x', b: 2 })).toMatchObject({ status: 400, error: { code: '22P02' } });
   });
@@ -181,6 +170,14 @@ describe('errors', () => {
     for (let i = 0; i < 12; i++) await rpc('fail_with', { p_state: 'P0001' });
     expect((await rpc('who')).data).toMatchObject({ user: 'service_role', timeout: '8s' });
   });
+});
+
+test.each([
+  ['break_off', 'PGRST001'],
+  ['break_at_commit', '08006'],
+])('a connection that breaks: %s is 503 %s, as only the second may have been made', async (name, code) => {
+  expect(await rpc(name)).toMatchObject({ status: 503, error: { code } });
+  expect((await rpc('add', { a: 1, b: 2 })).data).toBe(3);
 });
 
 test('an instant given from outside is the time of the functions', async () => {

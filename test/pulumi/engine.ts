@@ -222,6 +222,7 @@ async function openSimulated({ home, token, bare }: PlatformsOptions): ReturnTyp
       controllerImageRef: CONTROLLER_IMAGE,
       // Nothing runs in a simulated machine.
       smoke: 'false',
+      discardUnsaved: 'true',
     },
     async close() {
       await fly.close();

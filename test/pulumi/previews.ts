@@ -42,6 +42,7 @@ export async function previewsOf(world: World): Promise<Previews> {
     sandboxImageRef: SANDBOX_IMAGE,
     controllerImageRef: CONTROLLER_IMAGE,
     smoke: 'false',
+    discardUnsaved: 'true',
   };
   const set = Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
   const others: LocalSupabase[] = [];

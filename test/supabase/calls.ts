@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Pool } from 'pg';
-import type { KnownCell, Opened } from '../../controller/store/index.ts';
+import type { Renewal } from '../../controller/store/cells.ts';
+import type { RegisteredExec } from '../../controller/store/execs.ts';
+import type { Opened } from '../../controller/store/index.ts';
 import type {
   CellRow,
   JobRow,
@@ -150,13 +152,15 @@ export function callsOn(pool: Pool) {
       held: Record<string, number> = {},
       options?: CallOptions,
       leaseMs = 1000,
+      able?: boolean,
     ) =>
       only(
-        rpc<{ cells: KnownCell[]; controllers: string[] }>(
+        rpc<Renewal>(
           'cells_renew',
           {
             ...{ p_stack: 'prod', p_apps: apps, p_holder: holder, p_held: held },
             ...{ p_lease_ms: leaseMs, p_actor: 'test' },
+            ...(able !== undefined && { p_able: able }),
           },
           options,
         ),
@@ -171,6 +175,8 @@ export function callsOn(pool: Pool) {
       ),
     releaseCell: (app: string, token: number) =>
       rpc('cell_release', { p_app: app, p_token: token, p_actor: 'test' }),
+    purge: (keepMs: number, limit: number, options?: CallOptions) =>
+      only(rpc<number>('purge', { p_keep_ms: keepMs, p_limit: limit }, options)),
     leave: (holder: string) => rpc('controller_leave', { p_holder: holder }),
     /** A move of a sandbox, for whoever holds its cell with this token. */
     underLease: (move: string, { name, fence }: Fenced, lease: number, more: Record<string, unknown> = {}) =>
@@ -232,6 +238,13 @@ export function callsOn(pool: Pool) {
       ),
     cancel: (id: string, options?: CallOptions) =>
       only(rpc<JobRow>('job_cancel', { p_id: id, p_actor: 'test' }, options)),
+
+    register: (session: string, id: string, incarnation = 1, key = 'k') =>
+      only(
+        rpc<RegisteredExec>('exec_register', {
+          ...{ p_session: session, p_id: id, p_incarnation: incarnation, p_key: key, p_actor: 'test' },
+        }),
+      ),
 
     /** A session whose sandbox is ready, on a machine named after it. */
     async readySession(id = `s${randomBytes(6).toString('hex')}`): Promise<SandboxRow> {

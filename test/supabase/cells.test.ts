@@ -145,6 +145,20 @@ describe('a lease', () => {
     expect((await db.renew('http://one', [], {}, at(1002))).controllers).toEqual(['http://one']);
   });
 
+  test('is renewed by who says whether it reaches Fly, and is told who does, and the time', async () => {
+    await db.renew('http://one', [], {}, at(0), 1000, false);
+    // A controller of before says nothing of it.
+    expect(await db.renew('http://two', [], {}, at(500))).toMatchObject({
+      controllers: ['http://one', 'http://two'],
+      able: ['http://two'],
+      now: expect.stringMatching(/^2030-01-01T00:00:00.5\+00:00$/),
+    });
+    expect(await db.renew('http://one', [], {}, at(600), 1000, true)).toMatchObject({
+      able: ['http://one', 'http://two'],
+    });
+    expect((await db.renew('http://one', [], {}, at(9_000), 1000, false)).able).toEqual([]);
+  });
+
   test('that was taken over refuses what its old holder still does, whatever the sandbox’s own fence', async () => {
     await db.renew('http://one', ['a'], {}, at(0));
     const old = (await db.hold('a', 'http://one', at(0))).token!;

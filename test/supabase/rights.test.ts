@@ -8,7 +8,7 @@ import { type FreshDatabase, freshDatabase, MIGRATIONS } from './database.ts';
 const API_ROLES = ['anon', 'authenticated', 'service_role'] as const;
 const TABLES = [
   ...['coding_sessions', 'sandboxes', 'manifests', 'jobs', 'job_output', 'session_events'],
-  ...['cells', 'cell_events', 'controllers'],
+  ...['cells', 'cell_events', 'controllers', 'session_execs'],
 ];
 const FORBIDDEN = { code: '42501' };
 
@@ -22,6 +22,7 @@ beforeAll(async () => {
   const [job] = await db.claim('w1');
   await db.append(job!, 0, 'output');
   await db.renew('http://one', ['cell']);
+  await db.register('held', 'e1');
 });
 afterAll(() => database.close());
 
@@ -133,6 +134,7 @@ test('every function pins its search_path and is granted to service_role alone; 
   expect(functions.map(({ name }) => name).toSorted()).toEqual([
     ...['api_key_add', 'api_key_check', 'api_key_revoke'],
     ...['cell_forget', 'cell_hold', 'cell_release', 'cells_declare', 'cells_renew', 'controller_leave'],
+    ...['exec_register', 'exec_withdraw', 'execs_ended', 'execs_register'],
     ...[
       'job_append_output',
       'job_cancel',
@@ -143,7 +145,7 @@ test('every function pins its search_path and is granted to service_role alone; 
       'job_release',
       'job_started',
     ],
-    ...['jobs_claim', 'manifest_commit'],
+    ...['jobs_claim', 'manifest_commit', 'purge'],
     ...[
       'sandbox_agent_restarted',
       'sandbox_created',

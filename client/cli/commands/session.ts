@@ -1,8 +1,9 @@
+import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
-import type { SessionInfo } from '../../index.ts';
+import { MobVibeError, type Session, type SessionInfo, type Unsaved } from '../../index.ts';
 import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
-import { examples, wholeNumber } from '../options.ts';
+import { examples, wholeNumber, wholeNumberOr0 } from '../options.ts';
 import { table } from '../printer.ts';
 
 export function sessionCommands(program: Command, cli: Cli): void {
@@ -17,6 +18,7 @@ export function sessionCommands(program: Command, cli: Cli): void {
         'mobvibe session list --status ready',
         'mobvibe session stop demo',
         'mobvibe session open demo',
+        'mobvibe session rescue demo > work.tar',
       ),
     );
 
@@ -53,6 +55,7 @@ export function sessionCommands(program: Command, cli: Cli): void {
         'stopped',
         'starting',
         'ready',
+        'unresponsive',
         'stopping',
         'failed',
       ]),
@@ -87,28 +90,55 @@ export function sessionCommands(program: Command, cli: Cli): void {
       examples('mobvibe session show demo', 'mobvibe session show demo --json | jq -r .status'),
     )
     .action(async (id) => {
-      const { info } = await connect(cli.env).sessions.get(id);
-      printer.answer(info, details);
+      const found = await connect(cli.env).sessions.get(id);
+      const unsaved = found.info.save?.state === 'failing' ? await unsavedOf(found) : undefined;
+      printer.answer({ ...found.info, ...(unsaved && { unsaved }) }, details);
     });
 
   session
     .command('open <session>')
     .description('start a sandbox for a stopped session, with its saved files')
-    .addHelpText('after', examples('mobvibe session open demo'))
-    .action(async (id) => {
+    .option('--version <n>', 'saved version of the files to begin with (default: the newest)', wholeNumber)
+    .addHelpText('after', examples('mobvibe session open demo', 'mobvibe session open demo --version 7'))
+    .action(async (id, { version }) => {
       const found = await connect(cli.env).sessions.get(id);
-      const info = await printer.progress(`Opening ${id}`, () => found.open());
+      const info = await printer.progress(`Opening ${id}`, () => found.open({ version }));
       printer.answer(info, line);
     });
 
   session
     .command('stop <session>')
-    .description('save the files and destroy the sandbox')
-    .addHelpText('after', examples('mobvibe session stop demo'))
-    .action(async (id) => {
+    .description('end what runs, save the files and destroy the sandbox')
+    .option('--grace-ms <n>', 'between SIGTERM and SIGKILL to what still runs', wholeNumberOr0)
+    .option('--discard-unsaved', 'give up what can not be saved, after saying what that is')
+    .addHelpText(
+      'after',
+      examples(
+        'mobvibe session stop demo',
+        'mobvibe session stop demo --grace-ms 60000',
+        'mobvibe session stop demo --discard-unsaved',
+      ),
+    )
+    .action(async (id, { graceMs, discardUnsaved }) => {
       const found = await connect(cli.env).sessions.get(id);
-      const info = await printer.progress(`Saving and stopping ${id}`, () => found.stop());
+      if (discardUnsaved) await tellUnsaved(cli, found);
+      const info = await printer.progress(`Saving and stopping ${id}`, () =>
+        found.stop({ graceMs, discardUnsaved }),
+      );
       printer.answer(info, line);
+    });
+
+  session
+    .command('rescue <session>')
+    .description('write all of the workspace to standard output as a tar, also while it can not be saved')
+    .addHelpText('after', examples('mobvibe session rescue demo > work.tar'))
+    .action(async (id) => {
+      if (cli.stdout.isTTY) {
+        const detail = `The tar would go to your terminal; write it to a file: mobvibe session rescue ${id} > work.tar`;
+        throw new MobVibeError('invalid_option', 'mistake', detail);
+      }
+      const found = await connect(cli.env).sessions.get(id);
+      await pipeline(await found.rescue(), cli.stdout, { end: false });
     });
 
   session
@@ -132,6 +162,32 @@ export function sessionCommands(program: Command, cli: Cli): void {
     });
 }
 
+/** What would be lost, or why that can't be told. */
+async function unsavedOf(session: Session): Promise<Unsaved | { error: string }> {
+  try {
+    return await session.unsaved({ timeoutMs: UNSAVED_TIMEOUT_MS });
+  } catch (error) {
+    return { error: (error as MobVibeError).detail };
+  }
+}
+
+/** An agent that hangs must not keep anyone from looking at the session, or from giving it up. */
+const UNSAVED_TIMEOUT_MS = 15_000;
+
+async function tellUnsaved({ printer }: Cli, session: Session): Promise<void> {
+  if (session.info.status === 'stopped') return;
+  const unsaved = await unsavedOf(session);
+  printer.warn({ unsaved }, `not saved: ${saysUnsaved(unsaved)}`);
+}
+
+function saysUnsaved(unsaved: Unsaved | { error: string }): string {
+  if ('error' in unsaved) return `can't be told (${unsaved.error})`;
+  const { files, bytes, base, known, paths } = unsaved;
+  const since = base === 0 ? 'nothing was ever saved' : `since version ${base}${known ? '' : ' at most'}`;
+  const more = files > paths.length ? ', …' : '';
+  return files === 0 ? 'nothing' : `${files} files, ${bytes} bytes (${since}): ${paths.join(', ')}${more}`;
+}
+
 /** Commander leaves options that were not given undefined; `--json` is not for the SDK. */
 function pick({ id, region, cpuKind, cpus, memoryMb }: Record<string, never>) {
   return { id, region, cpuKind, cpus, memoryMb };
@@ -146,7 +202,12 @@ const line = ({ id, status, sandbox_id, error }: SessionInfo) =>
     .filter(Boolean)
     .join(' ');
 
-function details(info: SessionInfo): string {
+const savesFail = ({ since, attempts, code, detail }: SessionInfo['save']) => [
+  ['saves fail', `since ${since}, ${attempts} tries`],
+  ['because', `${code}: ${detail}`],
+];
+
+function details({ unsaved, ...info }: SessionInfo & { unsaved?: Unsaved | { error: string } }): string {
   const { region, cpu_kind, cpus, memory_mb } = info.settings;
   return table(
     ['SESSION', info.id],
@@ -156,6 +217,8 @@ function details(info: SessionInfo): string {
       ['machine', info.sandbox_id],
       ['sandboxes so far', info.incarnation],
       ['saved version', info.head === 0 ? null : info.head],
+      ...(info.save?.state === 'failing' ? savesFail(info.save) : []),
+      ...(unsaved === undefined ? [] : [['not saved', saysUnsaved(unsaved)]]),
       ['error', info.error && `${info.error.code}: ${info.error.detail}`],
       ['created', info.created_at],
       ['last active', info.last_active_at],

@@ -30,10 +30,11 @@ export function platformRoutes(app: Api, { probes, metrics, clock }: ApiDeps): v
       schema: {
         tags,
         security,
-        summary: 'Whether the database and the Machines API answer',
+        summary:
+          'Whether this controller can work: its database answers. What else is in trouble stands in `degraded`',
         response: {
-          ...json(schemas.Readiness, 'They do'),
-          ...json(schemas.Readiness, 'One does not', 503),
+          ...json(schemas.Readiness, 'It does'),
+          ...json(schemas.Readiness, 'It does not', 503),
         },
       },
     },

@@ -1,5 +1,7 @@
-import { createdOrFound, json } from '../answers.ts';
+import type { FastifyRequest } from 'fastify';
+import { bytes, createdOrFound, json } from '../answers.ts';
 import type { ApiDeps, CallOptions } from '../deps.ts';
+import { linkToRead } from '../exec-links.ts';
 import type { Forwarder } from '../forward.ts';
 import { chooseId } from '../ids.ts';
 import { page } from '../paging.ts';
@@ -83,15 +85,17 @@ export function sessionRoutes(
         summary: 'Start a sandbox for a stopped session and restore its files; an open one stays as it is',
         params: schemas.SessionParams,
         querystring: schemas.WaitQuery,
+        body: schemas.SessionOpen,
         response: json(schemas.Session, 'The session, ready where wait_ms allowed it'),
       },
+      preValidation: bodyIsOptional,
     },
-    async (request) =>
+    async ({ params, query, body: { version }, caller }) =>
       presentSession(
-        await lifecycle.startSandbox(
-          request.params.id,
-          callOptions(request.caller!.id, request.query.wait_ms),
-        ),
+        await lifecycle.startSandbox(params.id, {
+          ...callOptions(caller!.id, query.wait_ms),
+          ...(version === undefined ? {} : { version }),
+        }),
       ),
   );
 
@@ -100,18 +104,21 @@ export function sessionRoutes(
     {
       schema: {
         tags,
-        summary: 'Save the files, then destroy the sandbox; a stopped session stays as it is',
+        summary: 'End what runs, save the files, then destroy the sandbox; a stopped session stays as it is',
         params: schemas.SessionParams,
         querystring: schemas.WaitQuery,
+        body: schemas.SessionStop,
         response: json(schemas.Session, 'The session, stopped where wait_ms allowed it'),
       },
+      preValidation: bodyIsOptional,
     },
-    async (request) =>
+    async ({ params, query, body: { grace_ms, discard_unsaved }, caller }) =>
       presentSession(
-        await manager.destroySandbox(
-          request.params.id,
-          callOptions(request.caller!.id, request.query.wait_ms),
-        ),
+        await manager.destroySandbox(params.id, {
+          ...callOptions(caller!.id, query.wait_ms),
+          ...(grace_ms === undefined ? {} : { graceMs: grace_ms }),
+          ...(discard_unsaved === undefined ? {} : { discardUnsaved: discard_unsaved }),
+        }),
       ),
   );
 
@@ -132,6 +139,38 @@ export function sessionRoutes(
   );
 
   app.get(
+    '/sessions/:id/unsaved',
+    {
+      schema: {
+        tags,
+        summary: 'What would be lost if the sandbox went now',
+        params: schemas.SessionParams,
+        response: json(schemas.Unsaved, 'What the newest saved version does not have'),
+      },
+    },
+    async (request) => files.unsaved((await linkToRead(manager, request.params.id)).sandbox),
+  );
+
+  app.get(
+    '/sessions/:id/rescue',
+    {
+      schema: {
+        tags,
+        summary: 'The files as they are in the sandbox, though they can not be saved',
+        params: schemas.SessionParams,
+        response: bytes('All of /workspace as a tar', TAR),
+      },
+    },
+    async (request, reply) => {
+      const { sandbox } = await linkToRead(manager, request.params.id);
+      const { body } = await files.rescue(sandbox);
+      // A client that left while the agent was asked takes nothing.
+      if (reply.raw.destroyed) body.destroy();
+      return reply.type(TAR).header('cache-control', 'no-store').send(body);
+    },
+  );
+
+  app.get(
     '/sessions/:id/events',
     {
       schema: {
@@ -147,6 +186,13 @@ export function sessionRoutes(
       return page(query, 'number', (wanted) => store.listSessionEvents(params.id, wanted), presentEvent);
     },
   );
+}
+
+const TAR = 'application/x-tar';
+
+/** So that a call without a body has one in which nothing is set. */
+async function bodyIsOptional(request: FastifyRequest): Promise<void> {
+  request.body ??= {};
 }
 
 function callOptions(keyId: string, waitMs: number | undefined): CallOptions {

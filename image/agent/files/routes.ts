@@ -4,6 +4,7 @@ import { Fault } from '../fault.ts';
 import type { Call } from '../http/call.ts';
 import { Lines } from '../http/lines.ts';
 import type { Handler, Router } from '../http/router.ts';
+import type { Gate } from '../seal/gate.ts';
 import type { Owner } from '../user/side.ts';
 import type { Beneath, Place } from './beneath.ts';
 import { makeDirectory, removeOne, removeTree } from './change.ts';
@@ -12,11 +13,13 @@ import { list } from './list.ts';
 import { openFile } from './read.ts';
 import { sendFile } from './send.ts';
 import { statAt } from './stat.ts';
+import { until } from './until.ts';
 import { writeFile } from './write.ts';
 
 const YIELD_EVERY = 64;
 
-export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefined): void {
+/** Reads at any time; changes pass the gate, each one as briefly as it can: a body is received outside. */
+export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefined, gate: Gate): void {
   const uid = owner?.uid ?? process.getuid!();
   const makeParent = (at: string) => makeDirectory(at, owner);
   router
@@ -34,12 +37,22 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
       'PUT',
       '/files',
       faulty(async (call) => {
-        using place = named(tree.find(queryPath(call), { follow: true, makeDirectory: makeParent }));
+        const path = queryPath(call);
         const mode = checkMode(call.query.get('mode'));
-        const stat = await writeFile(place, call.body(), {
+        const { place, sealed } = await gate.admit((still) => ({
+          place: named(tree.find(path, { follow: true, makeDirectory: makeParent })),
+          sealed: still.signal,
+        }));
+        using target = place;
+        const stat = await writeFile(target, until(sealed, call.body()), {
           mode,
           owner,
-          confirm: () => call.checkNotReset(),
+          commit: (put) =>
+            gate.admit((still) => {
+              call.checkNotReset();
+              still();
+              put();
+            }),
         });
         call.reply(200, stat);
       }),
@@ -48,9 +61,12 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
       'DELETE',
       '/files',
       faulty(async (call) => {
-        using place = named(tree.find(queryPath(call)));
-        if (call.flag('recursive')) await removeTree(place.at);
-        else removeOne(place.at);
+        await gate.admit(async (still) => {
+          using place = named(tree.find(queryPath(call)));
+          still();
+          if (call.flag('recursive')) await removeTree(place.at);
+          else removeOne(place.at);
+        });
         call.reply(204);
       }),
     )
@@ -83,9 +99,11 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
       '/files/mkdir',
       faulty(async (call) => {
         const path = bodyPath(await call.json(), 'path');
-        using place = tree.find(path, { follow: true, makeDirectory: makeParent });
-        makeDirectory(place.at, owner);
-        const stat = statAt(place.at, place.path);
+        const stat = await gate.admit(() => {
+          using place = tree.find(path, { follow: true, makeDirectory: makeParent });
+          makeDirectory(place.at, owner);
+          return statAt(place.at, place.path);
+        });
         if (stat.type !== 'directory')
           throw new Fault('file_exists', `"${path}" is no directory`, { field: 'path' });
         call.reply(200, stat);
@@ -96,10 +114,13 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
       '/files/move',
       faulty(async (call) => {
         const body = await call.json();
-        using from = named(tree.find(bodyPath(body, 'from')));
-        using to = named(tree.find(bodyPath(body, 'to')));
-        renameSync(from.at, to.at);
-        call.reply(200, statAt(to.at, to.path));
+        const stat = await gate.admit(() => {
+          using from = named(tree.find(bodyPath(body, 'from')));
+          using to = named(tree.find(bodyPath(body, 'to')));
+          renameSync(from.at, to.at);
+          return statAt(to.at, to.path);
+        });
+        call.reply(200, stat);
       }),
     )
     .on(
@@ -108,9 +129,12 @@ export function fileRoutes(router: Router, tree: Beneath, owner: Owner | undefin
       faulty(async (call) => {
         const body = await call.json();
         const target = bodyPath(body, 'target');
-        using place = named(tree.find(bodyPath(body, 'path')));
-        symlinkSync(target, place.at);
-        call.reply(200, statAt(place.at, place.path));
+        const stat = await gate.admit(() => {
+          using place = named(tree.find(bodyPath(body, 'path')));
+          symlinkSync(target, place.at);
+          return statAt(place.at, place.path);
+        });
+        call.reply(200, stat);
       }),
     );
 }

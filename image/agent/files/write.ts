@@ -16,8 +16,8 @@ export interface WriteOptions {
   /** Permission bits. Default: those of the file that is replaced, else 0644. */
   mode: number | undefined;
   owner: Owner | undefined;
-  /** Called last; throws where the file must not be put in place after all. */
-  confirm: () => void;
+  /** Puts the file in place, by a call of `put`, or throws where that must not be after all. */
+  commit: (put: () => void) => Promise<void>;
 }
 
 /**
@@ -41,8 +41,7 @@ export async function writeFile(
     if (options.owner !== undefined) await handle.chown(options.owner.uid, options.owner.gid);
     await handle.chmod(mode);
     const stat = await handle.stat();
-    options.confirm();
-    renameSync(temporary, place.at);
+    await options.commit(() => renameSync(temporary, place.at));
     return toFileStat(stat, place.path);
   } catch (error) {
     rmSync(temporary, { force: true }); // User code may have been first.

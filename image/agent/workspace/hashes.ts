@@ -2,7 +2,7 @@ import { createHash, hash } from 'node:crypto';
 import { readFileSync, type Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import type { Beneath } from '../files/beneath.ts';
-import { type OpenFile, openFile } from '../files/read.ts';
+import { openFile, openFileNow } from '../files/read.ts';
 
 /** Up to this size a file is read in one go. */
 export const SMALL_BYTES = 4 << 20;
@@ -26,6 +26,9 @@ export function contentOf(bytes: Buffer): Content {
   return { size: bytes.length, sha256: sha256(bytes) };
 }
 
+/** Is given the bytes of a file while it is hashed. A piece is only valid until the call returns. */
+export type Reader = (piece: Buffer) => void;
+
 /** Contents of files, remembered while their size, times and inode stay the same. */
 export class Hashes {
   #known = new Map<string, { key: string; content: Content }>();
@@ -39,49 +42,64 @@ export class Hashes {
     this.#now = now;
   }
 
-  /** Rejects with an errno or `path_outside` where the file can't be read as the user's own. */
-  async of(path: string, stat: Stats): Promise<Content> {
+  /** What the file holds, where it was read before and has not changed since. */
+  known(path: string, stat: Stats): Content | undefined {
     const known = this.#known.get(path);
-    if (known !== undefined && known.key === keyOf(stat)) return known.content;
+    return known !== undefined && known.key === keyOf(stat) ? known.content : undefined;
+  }
+
+  /** Reads the file. Rejects with an errno or `path_outside` where it can't be read as the user's own. */
+  async read(path: string, stat: Stats, each: Reader = () => {}): Promise<Content> {
     using place = this.#tree.find(path);
-    await using file = await openFile(place.at, path, this.#uid);
+    if (stat.size > SMALL_BYTES) return this.#readLarge(place.at, path, each);
+    using file = openFileNow(place.at, path, this.#uid);
+    // It may have grown since it was looked at.
+    if (file.stat.size > SMALL_BYTES) return this.#readLarge(place.at, path, each);
     const began = this.#now();
-    const content = await read(file);
-    if (began - Math.max(file.stat.ctimeMs, file.stat.mtimeMs) > SETTLED_MS) {
-      this.#known.set(path, { key: keyOf(file.stat), content });
-    }
-    return content;
+    const bytes = readFileSync(file.fd);
+    each(bytes);
+    return this.#remember(path, file.stat, began, contentOf(bytes));
   }
 
   /** Forgets all files but these. */
   keep(paths: Set<string>): void {
     for (const path of this.#known.keys()) if (!paths.has(path)) this.#known.delete(path);
   }
-}
 
-function keyOf({ ino, size, mtimeMs, ctimeMs }: Stats): string {
-  return `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
-}
-
-async function read({ handle, stat }: OpenFile): Promise<Content> {
-  if (stat.size <= SMALL_BYTES) return contentOf(readFileSync(handle.fd));
-  const sum = createHash('sha256');
-  let size = 0;
-  for await (const piece of pieces(handle, stat.size)) {
-    sum.update(piece);
-    size += piece.length;
+  async #readLarge(at: string, path: string, each: Reader): Promise<Content> {
+    await using file = await openFile(at, path, this.#uid);
+    const began = this.#now();
+    const sum = createHash('sha256');
+    let size = 0;
+    for await (const piece of pieces(file.handle, file.stat.size)) {
+      sum.update(piece);
+      each(piece);
+      size += piece.length;
+    }
+    return this.#remember(path, file.stat, began, { size, sha256: sum.digest('hex') });
   }
-  return { size, sha256: sum.digest('hex') };
+
+  #remember(path: string, stat: Stats, began: number, content: Content): Content {
+    if (began - Math.max(stat.ctimeMs, stat.mtimeMs) > SETTLED_MS) {
+      this.#known.set(path, { key: keyOf(stat), content });
+    }
+    return content;
+  }
+}
+
+/** Another one after every change of what is there, within the tick of its time stamps. */
+export function keyOf({ ino, size, mode, mtimeMs, ctimeMs }: Stats): string {
+  return `${ino} ${size} ${mode} ${mtimeMs} ${ctimeMs}`;
 }
 
 /**
  * The first `size` bytes of an open file, or what there is of them: one that grows as fast as it is read would have no end. A
  * piece is only valid until the next one.
  */
-export async function* pieces(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
+export async function* pieces(handle: FileHandle, size: number, from = 0): AsyncGenerator<Buffer> {
   const buffer = Buffer.allocUnsafe(PIECE_BYTES);
   for (let at = 0; at < size; ) {
-    const { bytesRead } = await handle.read(buffer, 0, Math.min(PIECE_BYTES, size - at), at);
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(PIECE_BYTES, size - at), from + at);
     if (bytesRead === 0) return;
     at += bytesRead;
     yield buffer.subarray(0, bytesRead);

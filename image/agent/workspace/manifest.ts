@@ -29,6 +29,10 @@ export async function decodeManifest(bytes: Buffer, session: string): Promise<Ma
   return manifest;
 }
 
+export function isHash(text: string): boolean {
+  return HEX.test(text);
+}
+
 export function countFiles({ entries }: Manifest): { files: number; bytes: number } {
   const files = entries.filter((entry) => entry.type === 'file');
   return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };

@@ -8,10 +8,10 @@ import { type Pack, pack } from 'tar-stream';
 import type { PackObject } from '../../../controller/agents/wire.ts';
 
 /**
- * An object is ended at the first piece that reaches this: it stays below the 50 MB that the smallest plan takes (Supabase docs, "File
- * limits"), however large a file is, and a restore can hold it in memory.
+ * No object has more, however large a file is: it stays below the 50 MB that the smallest plan takes (Supabase docs, "File limits"), and a
+ * restore can hold it in memory.
  */
-const OBJECT_BYTES = 32 << 20;
+export const MOST_OBJECT_BYTES = 32 << 20;
 
 interface OpenPack {
   tar: Pack;
@@ -21,10 +21,12 @@ interface OpenPack {
 /** Writes blobs into a pack: a zstd-compressed tar, cut into objects that end up in `dir` under the names of their own hashes. */
 export class PackWriter {
   readonly #dir: string;
+  readonly #objectBytes: number;
   #pack: OpenPack | undefined;
 
-  constructor(dir: string) {
+  constructor(dir: string, objectBytes = MOST_OBJECT_BYTES) {
     this.#dir = dir;
+    this.#objectBytes = objectBytes;
   }
 
   /** Adds a blob of exactly `bytes` bytes. */
@@ -67,14 +69,17 @@ export class PackWriter {
     const objects: PackObject[] = [];
     const temporary = join(this.#dir, 'writing');
     const pieces = packed[Symbol.asyncIterator]();
-    for (let next = await pieces.next(); !next.done; ) {
+    let rest = await more(pieces);
+    while (rest !== undefined) {
       await using file = await open(temporary, 'w', 0o600);
       const sum = createHash('sha256');
       let bytes = 0;
-      for (; !next.done && bytes < OBJECT_BYTES; next = await pieces.next()) {
-        sum.update(next.value);
-        await file.writeFile(next.value);
-        bytes += next.value.length;
+      while (rest !== undefined && bytes < this.#objectBytes) {
+        const part: Buffer = rest.subarray(0, this.#objectBytes - bytes);
+        sum.update(part);
+        await file.writeFile(part);
+        bytes += part.length;
+        rest = part.length < rest.length ? rest.subarray(part.length) : await more(pieces);
       }
       const sha256 = sum.digest('hex');
       await rename(temporary, join(this.#dir, sha256));
@@ -82,6 +87,11 @@ export class PackWriter {
     }
     return objects;
   }
+}
+
+async function more(pieces: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+  const next = await pieces.next();
+  return next.done ? undefined : next.value;
 }
 
 async function feed(entry: NodeJS.WritableStream, content: AsyncIterable<Buffer> | Buffer): Promise<void> {

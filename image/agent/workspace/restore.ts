@@ -7,24 +7,33 @@ import { removeTree } from '../files/change.ts';
 import { OWN_NAME } from '../files/own.ts';
 import { messageOf } from '../log.ts';
 import type { Owner } from '../user/side.ts';
-import type { EgressProxy } from './connect.ts';
 import { decodeManifest } from './manifest.ts';
+import { type Patience, persist } from './retry.ts';
 import { Staging } from './staging.ts';
-import { get, twice } from './transfer.ts';
+import { DamagedObject, get, StorageError, type Way } from './transfer.ts';
 import { unpack } from './unpack.ts';
 
 export interface RestoreParts {
   tree: Beneath;
   session: string;
   owner: Owner | undefined;
-  proxy: EgressProxy | undefined;
+  way: Way;
+  patience: Patience;
+  /** Makes the change of the workspace. Throws where it must not be made after all. */
+  change: (moveIn: () => void) => Promise<void>;
+}
+
+export interface Restored {
+  manifest: Manifest;
+  manifestBytes: Buffer;
 }
 
 /** Brings a saved version into the workspace: built aside, checked to the last byte, then moved in. All or nothing. */
-export async function restore(request: RestoreRequest, parts: RestoreParts): Promise<Manifest> {
+export async function restore(request: RestoreRequest, parts: RestoreParts): Promise<Restored> {
   try {
     if (request.manifest === undefined) throw new Error('no manifest was given');
-    const manifest = await decodeManifest(await fetchObject(request.manifest, parts), parts.session);
+    const manifestBytes = await fetchObject(request.manifest, parts);
+    const manifest = await decodeManifest(manifestBytes, parts.session);
     using place = parts.tree.find(`${OWN_NAME}.${randomBytes(8).toString('hex')}`);
     mkdirSync(place.at, 0o700);
     try {
@@ -32,12 +41,13 @@ export async function restore(request: RestoreRequest, parts: RestoreParts): Pro
       for (const [index, objects] of manifest.packs.entries())
         await unpack(fetchAll(objects, request, parts), staging, index);
       staging.finish();
-      moveIn(staging.path, parts.tree);
+      await parts.change(() => moveIn(staging.path, parts.tree));
     } finally {
       await removeTree(place.at);
     }
-    return manifest;
+    return { manifest, manifestBytes };
   } catch (error) {
+    if (error instanceof Fault) throw error;
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOSPC' || code === 'EDQUOT') throw error;
     throw new Fault('restore_failed', `Version ${request.version}: ${messageOf(error)}`, { cause: error });
@@ -56,8 +66,21 @@ async function* fetchAll(
   }
 }
 
-function fetchObject(object: PackObject & { url: string }, { proxy }: RestoreParts): Promise<Buffer> {
-  return twice(() => get(object.url, object, proxy));
+async function fetchObject(
+  object: PackObject & { url: string },
+  { way, patience }: RestoreParts,
+): Promise<Buffer> {
+  try {
+    return await persist(() => get(object.url, object, way), patience);
+  } catch (error) {
+    const damaged = error instanceof DamagedObject;
+    const code = damaged ? 'version_damaged' : 'storage_unavailable';
+    throw new Fault(code, `Object ${object.sha256}: ${messageOf(error)}`, {
+      object: object.sha256,
+      ...(error instanceof StorageError && { storageStatus: error.status }),
+      cause: error,
+    });
+  }
 }
 
 /** Moves what is in `from` into the workspace; what is there already is never replaced, and a failure moves all back. */

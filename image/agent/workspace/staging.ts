@@ -40,11 +40,11 @@ export class Staging implements Disposable {
     }
   }
 
-  /** Where the blob is to be written. Throws when no file has it in this pack. */
-  place(pack: number, sha256: string, bytes: number): string {
+  /** Where the blob is to be written; undefined where no file has it in this pack. */
+  place(pack: number, sha256: string, bytes: number): string | undefined {
     const [first] = this.#wanted.get(`${pack} ${sha256}`) ?? [];
-    if (first === undefined || first.size !== bytes)
-      throw new Error(`pack ${pack} holds a blob that no file has`);
+    if (first === undefined) return undefined;
+    if (first.size !== bytes) throw new Error(`pack ${pack} holds a blob of a size that no file has`);
     return this.#at(first);
   }
 

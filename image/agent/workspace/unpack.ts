@@ -1,6 +1,7 @@
 import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
+import { isHash } from './manifest.ts';
 import type { Staging } from './staging.ts';
 import { writeHashed } from './write-hashed.ts';
 
@@ -12,10 +13,17 @@ export async function unpack(packed: AsyncIterable<Buffer>, staging: Staging, pa
     for await (const entry of tar) {
       const { name, type, size = 0 } = entry.header;
       if (type !== 'file') throw new Error(`pack ${pack} holds a ${type}`);
+      if (!isHash(name)) throw new Error(`pack ${pack} holds something that is named by no hash`);
       if (seen.has(name)) throw new Error(`pack ${pack} holds ${name} twice`);
       seen.add(name);
       const content = entry as unknown as AsyncIterable<Buffer>;
-      const { sha256 } = await writeHashed(content, staging.place(pack, name, size));
+      const place = staging.place(pack, name, size);
+      if (place === undefined) {
+        // It was packed, and had changed when the moment came that was saved.
+        for await (const _piece of content);
+        continue;
+      }
+      const { sha256 } = await writeHashed(content, place);
       if (sha256 !== name) throw new Error(`a blob of pack ${pack} is not what its name says`);
       staging.fill(pack, name);
     }

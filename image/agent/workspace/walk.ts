@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, lstatSync, openSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { NEVER_SAVED } from '../../../controller/agents/wire.ts';
+import { Fault } from '../fault.ts';
 import { type Beneath, MAX_PATH_BYTES } from '../files/beneath.ts';
 import { isOwnName } from '../files/own.ts';
 
@@ -12,8 +13,15 @@ const MAX_FILE_BYTES = 4 * 2 ** 30;
 const MOST_LEFT_OUT = 20;
 
 export type Found =
-  | { path: string; type: 'directory' | 'file'; stat: Stats }
-  | { path: string; type: 'symlink'; target: string };
+  | FoundFile
+  | { path: string; type: 'directory'; stat: Stats }
+  | { path: string; type: 'symlink'; stat: Stats; target: string };
+
+export interface FoundFile {
+  path: string;
+  type: 'file';
+  stat: Stats;
+}
 
 export interface Walked {
   found: Found[];
@@ -51,7 +59,7 @@ export async function walk(tree: Beneath): Promise<Walked> {
     const stat = lstatSync(at);
     if (stat.isSymbolicLink()) {
       const target = readlinkSync(at, { encoding: 'buffer' });
-      if (isUtf8(target)) found.push({ path, type: 'symlink', target: target.toString() });
+      if (isUtf8(target)) found.push({ path, type: 'symlink', stat, target: target.toString() });
       else leaveOut(path, 'its target is not UTF-8');
     } else if (stat.size > MAX_FILE_BYTES && stat.isFile()) {
       leaveOut(path, 'it is larger than 4 GiB');
@@ -81,4 +89,11 @@ export function unlessGone(error: NodeJS.ErrnoException): undefined {
   )
     return;
   throw error;
+}
+
+/** A file of someone else, or one that is no file any more, is not the user's to save. */
+export function unlessReadable(error: unknown): undefined {
+  if (error instanceof Fault && (error.code === 'path_outside' || error.code === 'not_a_file')) return;
+  if ((error as NodeJS.ErrnoException).code === 'EACCES') return;
+  return unlessGone(error as NodeJS.ErrnoException);
 }

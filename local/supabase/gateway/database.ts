@@ -34,10 +34,10 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** No connection to Postgres, or it broke: `cause` says how. */
+/** No connection to Postgres, or it broke: `cause` says how. `in_doubt`: in the moment of the commit, which may have been made. */
 export class DatabaseDown extends Error {
   override readonly name = 'DatabaseDown';
-  readonly reason: 'unreachable' | 'pool_timeout' | 'broken';
+  readonly reason: 'unreachable' | 'pool_timeout' | 'broken' | 'in_doubt';
 
   constructor(reason: DatabaseDown['reason'], options?: ErrorOptions) {
     super(`Postgres: ${reason}`, options);
@@ -67,6 +67,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('error', (error) => {
     if (!closing) options.log?.(`idle Postgres connection lost: ${error.message}`);
   });
+  // One that breaks while it is used says so to whoever waits for its answer as well.
+  pool.on('connect', (client) => client.on('error', () => {}));
 
   const begin = ({ role, readOnly }: Access): string =>
     [
@@ -85,11 +87,13 @@ export function openDatabase(options: DatabaseOptions): Database {
         throw new DatabaseDown(waited ? 'pool_timeout' : 'unreachable', { cause });
       });
       let unusable = false;
+      let committing = false;
       const begun = client.query(begin(access));
       begun.catch(() => {}); // Awaited below, after the first statement has been sent as well.
       try {
         const result = await work((text, values) => client.query(text, values));
         await begun;
+        committing = !access.readOnly;
         await client.query('commit');
         return result;
       } catch (error) {
@@ -101,7 +105,7 @@ export function openDatabase(options: DatabaseOptions): Database {
           () => false,
           () => true,
         );
-        if (unusable) throw new DatabaseDown('broken', { cause: refused ?? error });
+        if (unusable) throw new DatabaseDown(committing ? 'in_doubt' : 'broken', { cause: refused ?? error });
         throw refused ?? error;
       } finally {
         client.release(unusable);

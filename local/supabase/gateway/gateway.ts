@@ -10,8 +10,9 @@
  * - Roles by key, statement timeouts, row-level security and grants are Postgres's own.
  * - Not supported: changes of tables (insert, update, upsert, delete), embedding, aliases, casts, JSON paths, aggregates, other
  *   operators (full text, arrays, ranges, regular expressions), CSV, `prefer` beyond `count=exact` and `return=minimal`, overloads
- *   that argument names can't tell apart, variadic and unnamed arguments, `request.headers` and the like as settings. A function
- *   that is replaced with another result while the gateway runs is noticed at the next unknown call only.
+ *   that argument names can't tell apart, variadic and unnamed arguments, `request.headers` and the like as settings.
+ * - A change of the schema is noticed a moment later, as by PostgREST: what is new is unknown until then (PGRST202, PGRST205), and
+ *   while the schema is read nothing is served (PGRST002).
  *
  * Storage, `/storage/v1`:
  * - buckets: create, get, list. Objects: upload (raw, streamed; forms up to 64 MiB), update, download with ranges and `etag`, info,
@@ -27,6 +28,7 @@ import { type AccessKeys, roleOfRequest } from './access.ts';
 import { type Database, type DatabaseOptions, openDatabase } from './database.ts';
 import { json, NotSupported, type Reply, ReplyError, send } from './http.ts';
 import { createRest } from './rest/rest.ts';
+import { type CacheDelays, openSchemaCache, type SchemaCache } from './rest/schema-cache.ts';
 import { type BlobStore, openBlobStore } from './storage/blobs.ts';
 import { createStorage } from './storage/storage.ts';
 
@@ -41,6 +43,7 @@ export interface GatewayOptions extends DatabaseOptions {
   port?: number;
   /** Largest object of any bucket. Default 5 GB, the hosted limit of a plain upload (Supabase docs, "File limits"). */
   maxObjectBytes?: number;
+  schemaCache?: CacheDelays;
 }
 
 export interface Gateway {
@@ -56,12 +59,14 @@ const IDLE_SOCKET_MS = 60_000;
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const database = openDatabase(options);
+  let cache: SchemaCache | undefined;
   try {
+    cache = await openSchemaCache({ ...options, ...options.schemaCache, database });
     const blobs = await openBlobStore(options.storageDir);
     await sweepUnknown(blobs, database);
     const server = createServer({ keepAliveTimeout: IDLE_SOCKET_MS, requestTimeout: 0 });
     server.timeout = IDLE_SOCKET_MS;
-    const answer = createAnswer(options, database, blobs);
+    const answer = createAnswer(options, database, cache, blobs);
     server.on('request', (message, response) => void handle(message, response, answer, options.log));
     await listen(server, options.port ?? 0);
     return {
@@ -70,10 +75,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         const closed = new Promise((resolve) => server.close(resolve));
         server.closeAllConnections();
         await closed;
+        await cache?.close();
         await database.close();
       },
     };
   } catch (error) {
+    await cache?.close();
     await database.close();
     throw error;
   }
@@ -89,9 +96,14 @@ async function sweepUnknown(blobs: BlobStore, database: Database): Promise<void>
 
 type Answer = (message: IncomingMessage) => Promise<Reply>;
 
-function createAnswer(options: GatewayOptions, database: Database, blobs: BlobStore): Answer {
+function createAnswer(
+  options: GatewayOptions,
+  database: Database,
+  cache: SchemaCache,
+  blobs: BlobStore,
+): Answer {
   const { keys, now = () => new Date(), maxObjectBytes = MAX_OBJECT_BYTES } = options;
-  const rest = createRest(database);
+  const rest = createRest(database, cache);
   const storage = createStorage({ database, blobs, jwtSecret: keys.jwtSecret, maxObjectBytes, now });
   return async (message) => {
     const [path = '', search = ''] = splitOnce(message.url ?? '/', '?');

@@ -21,6 +21,29 @@ grant usage on schema public to anon, authenticated, service_role;
 create schema if not exists extensions;
 grant usage on schema extensions to anon, authenticated, service_role;
 
+-- Whoever changes the schema tells the API, as on hosted projects (PostgREST docs, "Automatic Schema Cache Reloading").
+create or replace function extensions.pgrst_ddl_watch() returns event_trigger language plpgsql as $$
+begin
+  if exists (select from pg_event_trigger_ddl_commands() c where c.schema_name is distinct from 'pg_temp') then
+    notify pgrst, 'reload schema';
+  end if;
+end $$;
+
+create or replace function extensions.pgrst_drop_watch() returns event_trigger language plpgsql as $$
+begin
+  if exists (select from pg_event_trigger_dropped_objects() o where not o.is_temporary) then
+    notify pgrst, 'reload schema';
+  end if;
+end $$;
+
+do $$
+begin
+  if not exists (select from pg_event_trigger where evtname = 'pgrst_ddl_watch') then
+    create event trigger pgrst_ddl_watch on ddl_command_end execute function extensions.pgrst_ddl_watch();
+    create event trigger pgrst_drop_watch on sql_drop execute function extensions.pgrst_drop_watch();
+  end if;
+end $$;
+
 create schema if not exists auth;
 grant usage on schema auth to anon, authenticated, service_role;
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { FileStat } from '../../../controller/agents/wire.ts';
 import { Rig, until } from '../rig.ts';
+import { long } from '../workspace/long.ts';
 
 let rig: Rig;
 let outside: string;
@@ -210,8 +211,8 @@ test('a tree deeper than a path can be long is listed and saved as far as paths 
     kind: 'exited',
     code: 0,
   });
-  const packed = await rig.request('POST', '/workspace/pack', { base: 0 });
-  expect(packed.json()).toMatchObject({ changed: true, files: 0 });
+  const packed = await long(rig, '/workspace/pack', { base: 0 });
+  expect(packed.result).toMatchObject({ changed: true, files: 0 });
   const paths = (await list('', '&recursive=1')).map(({ path }) => path.length);
   expect([paths.length, paths.at(-1)]).toEqual([97, 97 * 41 - 1]);
   expect((await rig.request('DELETE', `/files?path=${name}&recursive=1`)).status).toBe(204);

@@ -15,14 +15,27 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Manifest } from '../../../controller/agents/wire.ts';
 import { Beneath } from '../../../image/agent/files/beneath.ts';
 import { decodeManifest } from '../../../image/agent/workspace/manifest.ts';
-import { Packer } from '../../../image/agent/workspace/pack.ts';
+import { Packer, type PackerParts } from '../../../image/agent/workspace/pack.ts';
 import { PackWriter } from '../../../image/agent/workspace/pack-writer.ts';
+import { Versions } from '../../../image/agent/workspace/versions.ts';
 
 let dir: string;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'packer-'));
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+function partsOf(tree: string): PackerParts {
+  return {
+    tree: new Beneath(tree),
+    dir: join(dir, 'packs'),
+    session: 'test',
+    uid: process.getuid!(),
+    versions: new Versions(mkdtempSync(join(dir, 'versions-')), 'test'),
+    quiet: async (work) => ({ value: await work(), atomic: true, pausedMs: 0 }),
+    now: Date.now,
+  };
+}
 
 /** Packs a workspace in which `meddle` changes files after the walk, while the first of them is being hashed. */
 async function packMeanwhile(
@@ -37,13 +50,7 @@ async function packMeanwhile(
     looked = true;
     return Date.now();
   };
-  const packer = new Packer({
-    tree: new Beneath(tree),
-    dir: join(dir, 'packs'),
-    session: 'test',
-    uid: process.getuid!(),
-    now,
-  });
+  const packer = new Packer({ ...partsOf(tree), now });
   const packed = await packer.pack({ base: 0 });
   if (!packed.changed) throw new Error('nothing was packed');
   const { dir: at } = packer.spool(packed.pack_id);
@@ -91,17 +98,17 @@ test('a blob that ends early fails the pack instead of spoiling it', async () =>
 test('a run that nobody waits for any more ends, and leaves nothing', async () => {
   const tree = mkdtempSync(join(dir, 'tree-'));
   for (const name of ['a', 'b', 'c']) writeFileSync(join(tree, name), name);
-  const parts = { tree: new Beneath(tree), session: 'test', uid: process.getuid!(), now: Date.now };
   // At each of the places where it asks.
   for (let place = 1; place <= 7; place += 1) {
     const packs = join(dir, `packs-${place}`);
     mkdirSync(packs);
-    const packer = new Packer({ ...parts, dir: packs });
+    const packer = new Packer({ ...partsOf(tree), dir: packs });
     let asked = 0;
-    const gone = packer.pack({ base: 0 }, () => {
+    const stillWanted = () => {
       asked += 1;
       if (asked === place) throw new Error('taken back');
-    });
+    };
+    const gone = packer.pack({ base: 0 }, { stillWanted, progress: () => {} });
     await expect(gone).rejects.toThrow('taken back');
     expect(readdirSync(packs)).toEqual([]);
     expect(await packer.pack({ base: 0 })).toMatchObject({ files: 3 });

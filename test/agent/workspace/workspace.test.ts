@@ -9,8 +9,9 @@ import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack as tar } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Manifest, ManifestEntry, PackResult, RestoreRequest } from '../../../controller/agents/wire.ts';
-import { type Answer, Rig, until } from '../rig.ts';
+import { Rig, until } from '../rig.ts';
 import { Storage } from '../storage.ts';
+import { type Ended, long } from './long.ts';
 
 type Packed = PackResult & { changed: true };
 
@@ -21,18 +22,21 @@ beforeAll(async () => {
 afterAll(() => storage[Symbol.asyncDispose]());
 
 const hash = (bytes: Buffer | string) => createHash('sha256').update(bytes).digest('hex');
-const pack = async (rig: Rig, base = 0, base_sha256?: string) =>
-  (await rig.request('POST', '/workspace/pack', { base, base_sha256 })).json();
+const pack = async (rig: Rig, base = 0, base_sha256?: string, more = {}) =>
+  (await long(rig, '/workspace/pack', { base, base_sha256, ...more })).result;
 const urlsOf = ({ manifest, packs }: Packed) =>
   Object.fromEntries([manifest, ...packs].map(({ sha256 }) => [sha256, storage.url(sha256)]));
-const upload = (rig: Rig, packed: Packed, urls = urlsOf(packed)): Promise<Answer> =>
-  rig.request('POST', '/workspace/upload', { pack_id: packed.pack_id, urls });
+const upload = (rig: Rig, packed: Packed, urls = urlsOf(packed)): Promise<Ended> =>
+  long(rig, '/workspace/upload', { pack_id: packed.pack_id, urls });
+const uploadedOf = ({ manifest, packs }: Packed) => ({
+  uploaded: [...packs, manifest].map(({ sha256 }) => sha256),
+});
 const restoreOf = (version: number, packed: Packed): RestoreRequest => ({
   version,
   manifest: { ...packed.manifest, url: storage.url(packed.manifest.sha256) },
   packs: packed.packs.map((each) => ({ ...each, url: storage.url(each.sha256) })),
 });
-const restore = (rig: Rig, request: RestoreRequest) => rig.request('POST', '/workspace/restore', request);
+const restore = (rig: Rig, request: RestoreRequest) => long(rig, '/workspace/restore', request);
 
 /** All there is to know of a tree that a restore must bring back. */
 async function snapshot(dir: string, below = ''): Promise<unknown[]> {
@@ -68,7 +72,7 @@ test('what is packed and uploaded comes back on another machine, to the byte, mo
   await rig.run('more', `${LEFT_OUT}; touch -r large.bin . deep .git; touch -d '1999-01-01' deep`);
   const packed: Packed = await pack(rig, 7);
   expect(packed).toMatchObject({ changed: true, files: 9 });
-  expect((await upload(rig, packed)).status).toBe(204);
+  expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
 
   const manifest: Manifest = JSON.parse(gunzipSync(storage.objects.get(packed.manifest.sha256)!).toString());
   expect(manifest).toMatchObject({ format: 1, session: 'test', base: 7, packs: [packed.packs] });
@@ -83,7 +87,7 @@ test('what is packed and uploaded comes back on another machine, to the byte, mo
   await using other = await Rig.start();
   const request = restoreOf(8, packed);
   const restored = await restore(other, request);
-  expect(restored.json()).toEqual({ version: 8, files: 9, bytes: packed.bytes });
+  expect(restored.result).toEqual({ version: 8, files: 9, bytes: packed.bytes });
   const after = await snapshot(other.workspace);
   const gitTime = (entries: unknown[]) =>
     entries.map((entry) => ((entry as unknown[])[0] === '.git' ? '.git' : entry));
@@ -93,10 +97,10 @@ test('what is packed and uploaded comes back on another machine, to the byte, mo
   // Again it does nothing, not even ask.
   const asked = storage.requests.length;
   await writeFile(join(other.workspace, 'one'), 'changed');
-  expect((await restore(other, request)).json()).toEqual(restored.json());
+  expect((await restore(other, request)).result).toEqual(restored.result);
   expect(storage.requests.length).toBe(asked);
   expect(await readFile(join(other.workspace, 'one'), 'utf8')).toBe('changed');
-  expect((await restore(other, { version: 9 })).json().code).toBe('restore_failed');
+  expect((await restore(other, { version: 9 })).error!.code).toBe('restore_failed');
 });
 
 test('an unchanged tree is said to be so, after a save and after a restore; a change is not', async () => {
@@ -141,9 +145,9 @@ test('an empty workspace is a version too', async () => {
   await using rig = await Rig.start();
   const nothing: Packed = await pack(rig);
   expect(nothing).toMatchObject({ changed: true, packs: [], files: 0, bytes: 0 });
-  expect((await upload(rig, nothing)).status).toBe(204);
+  expect((await upload(rig, nothing)).result).toEqual(uploadedOf(nothing));
   await using other = await Rig.start();
-  expect((await restore(other, restoreOf(1, nothing))).json()).toEqual({ version: 1, files: 0, bytes: 0 });
+  expect((await restore(other, restoreOf(1, nothing))).result).toEqual({ version: 1, files: 0, bytes: 0 });
 });
 
 test('a file larger than any object may be goes into several, and comes back whole', async () => {
@@ -152,9 +156,9 @@ test('a file larger than any object may be goes into several, and comes back who
   const packed: Packed = await pack(rig);
   expect(packed.packs).toHaveLength(2);
   expect(Math.max(...packed.packs.map(({ bytes }) => bytes))).toBeLessThan(50_000_000);
-  expect((await upload(rig, packed)).status).toBe(204);
+  expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
   await using other = await Rig.start();
-  expect((await restore(other, restoreOf(1, packed))).json()).toMatchObject({ files: 2, bytes: 55_000_006 });
+  expect((await restore(other, restoreOf(1, packed))).result).toMatchObject({ files: 2, bytes: 55_000_006 });
   expect(await snapshot(other.workspace)).toEqual(await snapshot(rig.workspace));
 });
 
@@ -163,7 +167,7 @@ test('holes stay holes: a sparse file takes no room that it does not need, neith
   await rig.run('make', 'truncate -s 200M disk.img; printf end >> disk.img');
   const packed: Packed = await pack(rig);
   expect(packed).toMatchObject({ files: 1, bytes: 200 * 1024 * 1024 + 3 });
-  expect((await upload(rig, packed)).status).toBe(204);
+  expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
   await using other = await Rig.start();
   await restore(other, restoreOf(1, packed));
   const stat = await lstat(join(other.workspace, 'disk.img'));
@@ -193,9 +197,9 @@ line'
     'huge: it is larger than 4 GiB',
     'latin: its target is not UTF-8',
   ]);
-  expect((await upload(rig, packed)).status).toBe(204);
+  expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
   await using other = await Rig.start();
-  expect((await restore(other, restoreOf(1, packed))).json()).toEqual({ version: 1, files: 3, bytes: 3 });
+  expect((await restore(other, restoreOf(1, packed))).result).toEqual({ version: 1, files: 3, bytes: 3 });
   expect(await readFile(join(other.workspace, 'new\nline'), 'utf8')).toBe('3');
 });
 
@@ -211,9 +215,9 @@ test('files that change while they are packed leave a version that restores', as
   for (let version = 1; version <= 3; version += 1) {
     const packed: Packed = await pack(rig);
     expect(packed.changed).toBe(true);
-    expect((await upload(rig, packed)).status).toBe(204);
+    expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
     await using target = await Rig.start();
-    expect((await restore(target, restoreOf(version, packed))).status).toBe(200);
+    expect((await restore(target, restoreOf(version, packed))).error).toBeUndefined();
   }
   await rig.request('POST', '/execs/churn/signal', { signal: 'SIGKILL' });
 });
@@ -230,10 +234,10 @@ describe('uploads', () => {
       res.writeHead(503).end();
       return true;
     };
-    expect((await upload(rig, packed)).status).toBe(204);
+    expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
     storage.intercept = () => false;
     expect(failed.size).toBe(2);
-    expect((await upload(rig, packed)).status).toBe(204);
+    expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
     expect(hash(storage.objects.get(packed.manifest.sha256)!)).toBe(packed.manifest.sha256);
   });
 
@@ -248,13 +252,15 @@ describe('uploads', () => {
     };
     const answer = await upload(rig, packed);
     storage.intercept = () => false;
-    expect(answer.json()).toMatchObject({
-      code: 'save_failed',
+    expect(answer.error).toMatchObject({
+      code: 'storage_refused',
       detail: expect.stringContaining('InvalidSignature'),
+      object: packed.manifest.sha256,
+      status: 403,
     });
-    expect(answer.body.toString() + rig.logs).not.toContain('token=');
-    expect((await upload(rig, packed, {})).json()).toMatchObject({ code: 'invalid_request', field: 'urls' });
-    expect((await upload(rig, { ...packed, pack_id: 'x' })).json()).toMatchObject({ field: 'pack_id' });
+    expect(answer.text + rig.logs).not.toContain('token=');
+    expect((await upload(rig, packed, {})).error).toMatchObject({ code: 'invalid_request', field: 'urls' });
+    expect((await upload(rig, { ...packed, pack_id: 'x' })).error).toMatchObject({ field: 'pack_id' });
   });
 
   test('go through the proxy when there is one', async () => {
@@ -274,7 +280,7 @@ describe('uploads', () => {
     await once(proxy, 'listening');
     rig.launch({ MOBVIBE_EGRESS_PROXY_URL: `unix:${join(rig.dir, 'proxy.sock')}` });
     const packed: Packed = await pack(rig);
-    expect((await upload(rig, packed)).status).toBe(204);
+    expect((await upload(rig, packed)).result).toEqual(uploadedOf(packed));
     expect(asked).toEqual([new URL(storage.url('x')).host]);
     proxy.close();
   });
@@ -305,7 +311,7 @@ describe('a restore refuses', () => {
     return zstdCompressSync(Buffer.concat(parts));
   }
 
-  async function attempt(rig: Rig, entries: unknown[], packs: Buffer[]): Promise<Answer> {
+  async function attempt(rig: Rig, entries: unknown[], packs: Buffer[]): Promise<Ended> {
     const stored = (bytes: Buffer) => {
       storage.objects.set(hash(bytes), bytes);
       return { sha256: hash(bytes), bytes: bytes.length };
@@ -334,9 +340,9 @@ describe('a restore refuses', () => {
   });
   afterAll(() => rig[Symbol.asyncDispose]());
 
-  async function refused(answer: Answer, why = ''): Promise<void> {
-    expect(answer.json()).toMatchObject({ code: 'restore_failed', detail: expect.stringContaining(why) });
-    expect(answer.body.toString()).not.toContain('token=');
+  async function refused(answer: Ended, why = '', code = 'restore_failed'): Promise<void> {
+    expect(answer.error).toMatchObject({ code, detail: expect.stringContaining(why) });
+    expect(answer.text).not.toContain('token=');
     expect(readdirSync(rig.workspace)).toEqual([]);
     expect(await readFile(join(rig.dir, 'outside'), 'utf8')).toBe(secret);
     expect((await rig.request('GET', '/health')).json().workspace).toEqual({ state: 'pristine' });
@@ -360,7 +366,7 @@ describe('a restore refuses', () => {
     ['a pack that is not there', 'is in no pack', [{ ...file('a'), pack: 3 } as ManifestEntry]],
     [
       'a size that is not the blob’s',
-      'a blob that no file has',
+      'a blob of a size that no file has',
       [{ ...file('a'), size: 3 } as ManifestEntry],
     ],
     ['a mode beyond a mode', 'has a bad mode', [{ ...file('a'), mode: 0o100644 } as ManifestEntry]],
@@ -385,10 +391,7 @@ describe('a restore refuses', () => {
       ],
       [{ name, content: Buffer.from('CONTENT') }],
       [{ name: '../outside', content: blob }],
-      [
-        { name, content: blob },
-        { name: hash('more'), content: Buffer.from('more') },
-      ],
+      [{ name: hash('more'), content: Buffer.from('more') }],
       [],
     ]) {
       await refused(await attempt(rig, [file('a')], [await packOf(hostile)]));
@@ -400,12 +403,12 @@ describe('a restore refuses', () => {
   test('objects that are not what was asked for', async () => {
     const packed = hash(good);
     await attempt(rig, [file('../x')], [good]);
-    for (const wrong of [
-      Buffer.concat([good, Buffer.from('x')]),
-      good.subarray(1),
-      Buffer.alloc(good.length),
-      undefined,
-    ]) {
+    for (const [why, wrong] of [
+      ['wrong hash', Buffer.concat([good, Buffer.from('x')])],
+      ['truncated', good.subarray(1)],
+      ['wrong hash', Buffer.alloc(good.length)],
+      ['missing', undefined],
+    ] as const) {
       const manifest = gzipSync(
         JSON.stringify({
           format: 1,
@@ -426,6 +429,8 @@ describe('a restore refuses', () => {
             packs: [{ sha256: packed, bytes: good.length }],
           } as Packed),
         ),
+        why,
+        'version_damaged',
       );
     }
   });
@@ -447,7 +452,8 @@ describe('a restore refuses', () => {
     const object = { sha256: hash(asked), bytes: asked.length };
     await refused(
       await restore(rig, restoreOf(1, { manifest: object, packs: [] as unknown } as Packed)),
-      'has another hash',
+      'wrong hash',
+      'version_damaged',
     );
   });
 
@@ -471,7 +477,7 @@ describe('a restore refuses', () => {
   test('to replace what is in the workspace, and moves all back', async () => {
     await writeFile(join(rig.workspace, 'b'), 'mine');
     const answer = await attempt(rig, [file('a'), file('b')], [good]);
-    expect(answer.json()).toMatchObject({ code: 'restore_failed', detail: expect.stringContaining('"b"') });
+    expect(answer.error).toMatchObject({ code: 'restore_failed', detail: expect.stringContaining('"b"') });
     expect(readdirSync(rig.workspace)).toEqual(['b']);
     expect(await readFile(join(rig.workspace, 'b'), 'utf8')).toBe('mine');
     rmSync(join(rig.workspace, 'b'));
@@ -483,16 +489,16 @@ describe('a restore refuses', () => {
       [directory('a'), file('a/b'), { path: 'l', type: 'symlink', target: '../x' }],
       [good],
     );
-    expect(answer.json()).toEqual({ version: 1, files: 1, bytes: blob.length });
+    expect(answer.result).toEqual({ version: 1, files: 1, bytes: blob.length });
     expect(await readFile(join(rig.workspace, 'a/b'))).toEqual(blob);
   });
 });
 
 test('version 0 restores nothing and makes the workspace ready', async () => {
   await using rig = await Rig.start();
-  expect((await restore(rig, { version: 0 })).json()).toEqual({ version: 0, files: 0, bytes: 0 });
+  expect((await restore(rig, { version: 0 })).result).toEqual({ version: 0, files: 0, bytes: 0 });
   expect((await rig.request('GET', '/health')).json().workspace).toEqual({ state: 'ready', version: 0 });
-  expect((await rig.request('POST', '/workspace/restore', { version: -1 })).json().field).toBe('version');
+  expect((await long(rig, '/workspace/restore', { version: -1 })).error!.field).toBe('version');
 });
 
 test.skipIf(process.getuid!() !== 0)(

@@ -1,12 +1,15 @@
 import { createHash } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { Registry } from 'prom-client';
 import type { AgentLink } from '../../../controller/agents/link.ts';
-import type { ApiDeps } from '../../../controller/api/deps.ts';
+import type { ApiDeps, SessionLink, StopOptions } from '../../../controller/api/deps.ts';
 import { buildApi } from '../../../controller/api/index.ts';
 import { CodedError } from '../../../controller/errors.ts';
+import { ExecRegistry } from '../../../controller/sessions/exec-registry.ts';
+import type { ExecRow, NewExec, RegisteredExec } from '../../../controller/store/execs.ts';
 import type { NewJob } from '../../../controller/store/jobs.ts';
 import type { JobOutputRow, JobRow, SandboxRow, SessionRow } from '../../../controller/store/rows.ts';
 import { FakeAgent } from './fake-agent.ts';
@@ -76,11 +79,18 @@ type AnyJson = Omit<Response, 'json'> & { json(): Promise<any> };
 export class FakeController {
   readonly sessions = new Map<string, OpenSession>();
   readonly jobs = new Map<string, JobRow>();
+  /** By `session id`. */
+  readonly execs = new Map<string, ExecRow>();
+  /** What was asked of the next one: how to stop, which version to open. */
+  readonly asked: object[] = [];
+  /** What a stop fails with. */
+  stopFails: CodedError | null = null;
+  rescue: () => Readable = () => Readable.from([Buffer.from('tar')]);
   readonly jobOutput = new Map<string, JobOutputRow[]>();
   readonly logLines: string[] = [];
   readonly actors: string[] = [];
   keyChecks = 0;
-  healthy = { database: true, fly: true };
+  healthy = { database: true, fly: true, storage: true, egress: true };
   /** Makes `link` fail as if the agent could not be reached. */
   unreachable = false;
   /** What a creation waits for. */
@@ -104,19 +114,34 @@ export class FakeController {
           const { row, sandbox } = this.session(id);
           return { session: row, sandbox, connected: sandbox !== null };
         },
-        destroySandbox: (id) => this.stop(id),
-        link: async (id) => {
-          const { row, sandbox, agent } = this.session(id);
-          if (sandbox === null || agent === null)
-            throw new CodedError('session_not_open', `${id} is stopped`);
-          if (this.unreachable) throw new CodedError('agent_unreachable', 'The agent is not connected');
-          return { link: await this.link(id), session: row, sandbox };
+        destroySandbox: async (id, { actor: _, ...options }: StopOptions) => {
+          this.asked.push(options);
+          const failure = options.discardUnsaved ? null : this.stopFails;
+          if (failure !== null) throw failure;
+          return this.stop(id);
         },
+        link: async (id) => {
+          if (this.session(id).row.status === 'stopping')
+            throw new CodedError('session_stopping', `${id} is being stopped`);
+          return this.linkAny(id);
+        },
+        linkAny: (id) => this.linkAny(id),
       },
       lifecycle: {
-        startSandbox: async (id) => (this.session(id).sandbox ? this.session(id).row : this.open(id)),
+        startSandbox: async (id, { actor: _, ...options }) => {
+          this.asked.push(options);
+          return this.session(id).sandbox ? this.session(id).row : this.open(id);
+        },
       },
-      files: { save: async () => ({ version: 1, changed: true, files: 2, bytes: 3 }) },
+      files: {
+        save: async () => ({ version: 1, changed: true, files: 2, bytes: 3 }),
+        unsaved: async ({ incarnation }) => ({
+          ...{ base: incarnation, known: true, files: 2, bytes: 10 },
+          paths: ['a.txt', 'b.txt'],
+        }),
+        rescue: async () => ({ body: this.rescue() }),
+      },
+      execs: new ExecRegistry({ store: this.execStore(), log }),
       jobs: { poke: () => {} },
       store: {
         listSessions: async ({ after = '', limit, status }) =>
@@ -147,12 +172,56 @@ export class FakeController {
       probes: {
         database: async () => this.probe('database'),
         fly: async () => this.probe('fly'),
+        storage: async () => this.probe('storage'),
+        egress: async () => this.probe('egress'),
       },
       log,
       metrics: new Registry(),
       execTimeoutMs: 300_000,
       clock: Date.now,
     };
+  }
+
+  async linkAny(id: string): Promise<SessionLink> {
+    const { row, sandbox, agent } = this.session(id);
+    if (sandbox === null || agent === null) throw new CodedError('session_not_open', `${id} is stopped`);
+    if (this.unreachable) throw new CodedError('agent_unreachable', 'The agent is not connected');
+    return { link: await this.link(id), session: row, sandbox };
+  }
+
+  /** As the database would: see the migration of execs. */
+  private execStore() {
+    const key = (sessionId: string, id: string) => `${sessionId} ${id}`;
+    return {
+      registerExecs: async (all: NewExec[]) => all.map((exec) => this.register(exec)),
+      withdrawExec: async ({ sessionId, id }: Pick<NewExec, 'sessionId' | 'id'>) => {
+        const row = this.execs.get(key(sessionId, id));
+        return row?.asked === 1 && row.end === null && this.execs.delete(key(sessionId, id));
+      },
+      findExec: async (sessionId: string, id: string) => this.execs.get(key(sessionId, id)) ?? null,
+      recordExecEnds: async (sessionId: string, ends: { id: string; end: ExecRow['end'] }[]) => {
+        for (const { id, end } of ends) {
+          const row = this.execs.get(key(sessionId, id));
+          if (row !== undefined) Object.assign(row, { end: row.end ?? end, ended_at: row.ended_at ?? now() });
+        }
+        return ends.length;
+      },
+    };
+  }
+
+  private register({ sessionId, id, ...more }: NewExec): RegisteredExec | CodedError {
+    const known = this.execs.get(`${sessionId} ${id}`);
+    if (known !== undefined) {
+      known.asked += 1;
+      return { created: false, exec: { ...known } };
+    }
+    const { sandbox } = this.session(sessionId);
+    if (sandbox === null) return new CodedError('session_not_open', `${sessionId} is stopped`);
+    const { key: command_key, ...rest } = more;
+    const row = { session_id: sessionId, id, ...rest, command_key };
+    const exec = { ...row, asked: 1, started_at: now(), ended_at: null, end: null };
+    this.execs.set(`${sessionId} ${id}`, exec);
+    return { created: true, exec: { ...exec } };
   }
 
   session(id: string): OpenSession {
@@ -220,7 +289,7 @@ export class FakeController {
     for (const id of this.sessions.keys()) await this.stop(id);
   }
 
-  private probe(name: 'database' | 'fly'): void {
+  private probe(name: keyof FakeController['healthy']): void {
     if (!this.healthy[name]) throw new Error('down');
   }
 }

@@ -51,10 +51,11 @@ export class Cutter {
         target.destroy();
       });
     }
-    client.on('data', (data) => {
+    client.on('data', async (data) => {
       const next = this.#next;
       if (next?.when === 'before-request') {
         this.#next = undefined;
+        await next.then?.();
         return cut();
       }
       target.write(data);

@@ -59,3 +59,15 @@ create function public.overloaded(a int, b int default 0) returns text language 
 revoke execute on all functions in schema public from public, anon, authenticated;
 grant execute on all functions in schema public to service_role;
 grant execute on function public.add(int, int), public.slow(float) to anon;
+
+-- The connection breaks within the call, or within its commit.
+create function public.break_off() returns void language sql security definer set search_path = '' as
+  'select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()), pg_catalog.pg_sleep(5)';
+create table public.fragile (id int);
+create function public.break_trigger() returns trigger language plpgsql security definer set search_path = '' as
+  'begin perform public.break_off(); return null; end';
+create constraint trigger break_at_commit after insert on public.fragile
+  deferrable initially deferred for each row execute function public.break_trigger();
+create function public.break_at_commit() returns void language sql security definer set search_path = '' as
+  'insert into public.fragile values (1)';
+grant execute on function public.break_off, public.break_at_commit to service_role;

@@ -11,9 +11,9 @@ export interface RestRequest {
   params: URLSearchParams;
 }
 
-/** What a call needs of the database: a cached look at the schema, and statements run with the caller's rights. */
+/** What a call needs of the database: what the cache knows of the schema, and statements run with the caller's rights. */
 export interface RestContext {
-  catalog(fresh?: boolean): Promise<Catalog>;
+  catalog(): Catalog;
   /** One statement in a transaction of its own. `check` may refuse the result before it is committed. */
   run<Row>(
     access: { role: Role; readOnly: boolean },

@@ -48,6 +48,10 @@ export function restErrorOf(error: unknown, anonymous: boolean): RestError | und
         details,
       });
     }
+    // PostgREST says PGRST001 here as well; whoever takes that for "not done" would be wrong.
+    if (error.reason === 'in_doubt') {
+      return new RestError(503, '08006', 'The connection broke during the commit.', { details });
+    }
     const code = error.reason === 'unreachable' ? 'PGRST000' : 'PGRST001';
     return new RestError(503, code, 'Database connection error.', { details });
   }

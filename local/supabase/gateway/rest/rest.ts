@@ -1,27 +1,21 @@
 import type { Database } from '../database.ts';
 import { NotSupported, type Reply, ReplyError } from '../http.ts';
-import { type Catalog, readCatalog } from './catalog.ts';
 import type { RestContext, RestRequest } from './context.ts';
 import { RestError, restErrorOf } from './errors.ts';
 import { checkPage, type PageRow, pageReply } from './page.ts';
 import { parseReadQuery } from './query-string.ts';
 import { callRpc } from './rpc.ts';
+import type { SchemaCache } from './schema-cache.ts';
 import { selectTable } from './sql.ts';
 import { type Wishes, wishesOf } from './wishes.ts';
 
 /** The REST half: functions and reads of schema `public`, as PostgREST answers them. */
-export function createRest(database: Database): (request: RestRequest) => Promise<Reply> {
-  let cached: Promise<Catalog> | undefined;
+export function createRest(
+  database: Database,
+  cache: Pick<SchemaCache, 'catalog'>,
+): (request: RestRequest) => Promise<Reply> {
   const context: RestContext = {
-    catalog(fresh = false) {
-      if (!cached || fresh) {
-        cached = database.transaction({ role: 'anon', readOnly: true }, readCatalog);
-        cached.catch(() => {
-          cached = undefined;
-        });
-      }
-      return cached;
-    },
+    catalog: () => cache.catalog(),
     run(access, statement, check) {
       return database.transaction(access, async (query) => {
         const row = (await query(statement.text, statement.values)).rows[0];
@@ -61,9 +55,7 @@ async function readTable(
   context: RestContext,
 ): Promise<Reply> {
   const query = parseReadQuery(request.params);
-  const known =
-    (await context.catalog()).relations.has(table) || (await context.catalog(true)).relations.has(table);
-  if (!known) {
+  if (!context.catalog().relations.has(table)) {
     throw new RestError(404, 'PGRST205', `Could not find the table 'public.${table}' in the schema cache`);
   }
   const access = { role: request.role, readOnly: true };

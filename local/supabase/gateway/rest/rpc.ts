@@ -28,9 +28,7 @@ export async function callRpc(
     ? { type: 'literals', values: new Map(query.rest) }
     : await jsonArguments(request.message);
   const given = args.type === 'json' ? args.names : [...args.values.keys()];
-  const info =
-    findFunction(await context.catalog(), name, given) ??
-    findFunction(await context.catalog(true), name, given);
+  const info = findFunction(context.catalog(), name, given);
   if (!info) throw unknownFunction(name, given);
 
   const access = { role: request.role, readOnly };

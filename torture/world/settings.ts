@@ -1,0 +1,19 @@
+/** Short enough that what takes minutes in production happens within a run. */
+export const CONTROLLER_ENV: Record<string, string> = {
+  MOBVIBE_STACK: 'torture',
+  MOBVIBE_CELL_LEASE_MS: '3000',
+  MOBVIBE_CLEANUP_INTERVAL_MS: '1000',
+  MOBVIBE_SAVE_INTERVAL_MS: '3000',
+  MOBVIBE_START_TIMEOUT_MS: '30000',
+  MOBVIBE_DATABASE_TIMEOUT_MS: '2500',
+  MOBVIBE_JOB_LEASE_MS: '3000',
+  MOBVIBE_JOB_POLL_MS: '200',
+  MOBVIBE_EXEC_TIMEOUT_MS: '60000',
+  MOBVIBE_SHUTDOWN_TIMEOUT_MS: '3000',
+  MOBVIBE_STOP_GRACE_MS: '1000',
+  MOBVIBE_STARTS_PER_HOUR: '10000',
+  MOBVIBE_AGENT_ORPHAN_TIMEOUT_MS: '600000',
+  // Longer than any run: whatever ends a sandbox for these reasons is a mistake.
+  MOBVIBE_UNSAVED_KEEP_MS: '86400000',
+  MOBVIBE_SANDBOX_MAX_AGE_MS: '86400000',
+};
