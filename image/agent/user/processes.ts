@@ -12,6 +12,8 @@ export interface Process {
   born: string;
 }
 
+const OWN_GROUP = Number(statusOf('self')('NSpgid').at(0));
+
 /** All that live, in no order. */
 export function processes(): Process[] {
   return pids().flatMap((pid) => {
@@ -48,6 +50,35 @@ export function send(pid: number, signal: NodeJS.Signals): boolean {
   } catch {
     return false;
   }
+}
+
+/** Never to the agent's own group, nor to one that has no number here. */
+export function sendToGroup(group: number, signal: NodeJS.Signals): void {
+  if (group > 1 && group !== OWN_GROUP) send(-group, signal);
+}
+
+/** Where others make processes all the time, so many looks in a row that find nothing count as one that has seen all there is. */
+const LOOKS = 3;
+
+/**
+ * Tells when looks can be trusted that find nothing. A process that is born during a look may take the place of one that ends, and neither is
+ * seen; so a look counts alone when no process was made meanwhile, by anybody.
+ */
+export class Calm {
+  #looks = 0;
+
+  /** Runs a look, which answers whether it has found nothing; true when that is certain. */
+  after(look: () => boolean): boolean {
+    const newest = lastPid();
+    if (!look()) this.#looks = 0;
+    else this.#looks += lastPid() === newest ? LOOKS : 1;
+    return this.#looks >= LOOKS;
+  }
+}
+
+/** The process or thread of this pid namespace that was made last. */
+function lastPid(): string {
+  return readFileSync('/proc/loadavg', 'latin1').trim().split(' ').at(-1)!;
 }
 
 function pids(): number[] {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { log } from '../log.ts';
-import { processes, send } from './processes.ts';
+import { Calm, type Process, processes, send, sendToGroup } from './processes.ts';
 import { Standstill } from './standstill.ts';
 import type { Finder } from './whose.ts';
 
@@ -20,7 +20,7 @@ export interface Ended {
 
 export interface UserProcessesParts {
   find: Finder;
-  /** Kills all of them at one stroke, where there is a way to; may fail. */
+  /** Kills all of them at one stroke, where there is a way to; may fail. Settles when it is done. */
   killAll?: () => Promise<void>;
   now: () => number;
   /** So long they may take to stand still. Default 2000. */
@@ -69,37 +69,49 @@ export class UserProcesses {
       if (state === 'T') send(pid, 'SIGCONT');
     }
     const began = now();
-    let left = first;
-    while (left.length > 0 && now() - began < graceMs) {
+    const calm = new Calm();
+    const none = () => calm.after(() => find().length === 0);
+    while (!none() && now() - began < graceMs) {
       await sleep(Math.min(LOOK_EVERY_MS, graceMs));
       wakeChildren();
-      left = find();
     }
-    const killed = left.length > 0 ? await this.#kill() : 0;
-    wakeChildren();
-    return { terminated: first.length, killed };
+    return { terminated: first.length, killed: await this.#kill() };
   }
 
   async #kill(): Promise<number> {
     const { find, now, killAll } = this.#parts;
     const killed = new Set<string>();
+    const strokes: unknown[] = [];
     const began = now();
     const standstill = new Standstill(find);
     let complained = false;
-    for (let left = find(); left.length > 0; left = find()) {
+    let left: Process[] = [];
+    const calm = new Calm();
+    const none = () => {
+      left = find();
+      return left.length === 0;
+    };
+    while (!calm.after(none)) {
+      if (left.length === 0) continue;
       for (const { pid, born } of left) killed.add(`${pid} ${born}`);
-      await killAll?.();
+      strokes.push(killAll?.());
       // Of those that fork all the time some are always born after the look; whoever stands still has no more children.
       const round = now();
       while (!standstill.look() && now() - round < STOP_PATIENCE_MS) await sleep(STEP_MS);
-      for (const { pid } of find()) send(pid, 'SIGKILL');
+      for (const { pid, group } of find()) {
+        send(pid, 'SIGKILL');
+        sendToGroup(group, 'SIGKILL');
+      }
       await sleep(STEP_MS);
+      wakeChildren();
       if (!complained && now() - began > COMPLAIN_AFTER_MS) {
         complained = true;
         log('warn', 'processes of the user do not die', { pids: left.map(({ pid }) => pid).slice(0, 20) });
       }
     }
     standstill.end();
+    wakeChildren();
+    await Promise.all(strokes);
     return killed.size;
   }
 }

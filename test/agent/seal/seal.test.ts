@@ -80,7 +80,7 @@ describe.each(WAYS)('user code $name', ({ missing, start }) => {
     await begin(
       rig,
       'run',
-      'touch run; perl -e "for (1..3) { fork or last } while () { fork and exit; select(undef, undef, undef, 0.003) }"',
+      'touch run; perl -e "for (1..3) { fork or last } while () { fork and exit; select(undef, undef, undef, 0.02) }"',
     );
     await begin(rig, 'tree', 'perl -e "open F, q(>tree); for (1..6) { fork } while () { sleep 1 }"');
     expect((await seal(rig, 0)).status).toBe(200);
