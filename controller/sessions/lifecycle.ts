@@ -392,7 +392,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   /** The session when it is as `done` wants it, or when the time is over; also where another controller works on it. */
   async #until(known: SessionRow, ms: number, done: (now: SessionRow) => boolean): Promise<SessionRow> {
     const over = AbortSignal.any([
-      AbortSignal.timeout(Math.min(Math.max(1, ms), 2 ** 31 - 1)),
+      AbortSignal.timeout(Math.ceil(Math.min(Math.max(1, ms), 2 ** 31 - 1))),
       this.#stopping.signal,
     ]);
     let heard = new AbortController();
