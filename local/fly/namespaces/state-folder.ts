@@ -61,7 +61,14 @@ export class StateFolder {
     await this.removeMachine(id);
     const folder = join(this.#machines, id);
     await mkdir(folder);
-    const modes = { root: 0o755, workspace: 0o755, home: 0o755, state: 0o700, tmp: 0o1777, 'var-tmp': 0o1777 };
+    const modes = {
+      root: 0o755,
+      workspace: 0o755,
+      home: 0o755,
+      state: 0o700,
+      tmp: 0o1777,
+      'var-tmp': 0o1777,
+    };
     for (const [name, mode] of Object.entries(modes)) {
       await mkdir(join(folder, name));
       await chmod(join(folder, name), mode); // Whatever the umask is.
