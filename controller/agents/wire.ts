@@ -114,7 +114,7 @@ export type ExecResult =
   | { kind: 'signaled'; signal: string; by?: 'stop' }
   /** The deadline of the exec passed and the agent ended it. */
   | { kind: 'timed_out'; timeout_ms: number }
-  /** Only the controller says these two. */
+  /** Said by the controller, and the first also by an agent that was started anew, of what its predecessor ran. */
   | { kind: 'machine_lost'; reason: string }
   | { kind: 'unknown'; reason: string };
 

@@ -87,6 +87,18 @@ asEveryUser((host) => {
       afterRestart(rig, 'unresponsive', () => machine.sh(`kill -STOP $(${FIND_AGENT})`)),
     ));
 
+  test('an agent that the kernel kills for memory is started again and told so', async ({ skip }) => {
+    skip(!host().engine.report.summary.includes('memory'), 'no memory limit for a machine here');
+    // In the place of an agent: something that beats, and takes too much the first time.
+    const program = `echo 1 > $MOBVIBE_AGENT_STATE_DIR/heartbeat
+      [ -z "$MOBVIBE_AGENT_RESTARTED" ] || { echo "why: $MOBVIBE_AGENT_RESTARTED"; exit 0; }
+      exec perl -e 'push @all, "x" x 15e6 while 1'`;
+    const wanted = { guest: { memory_mb: 64 }, exec: ['sh', '-c', program] };
+    const machine = await host().engine.machine(TestHost.newId(), wanted);
+    expect(await host().engine.printed('why:')).toBe('why: out_of_memory');
+    expect((await machine.exited).exit_code).toBe(0);
+  });
+
   test('all that user code starts goes first when memory is short', () =>
     withAgent({ guest: { memory_mb: 256 } }, async (rig, machine, { engine }) => {
       expect(

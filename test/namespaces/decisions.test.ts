@@ -75,6 +75,8 @@ describe('the mount table', () => {
       '/state/a\\040b/workspace',
       '/state/a\\040b/home',
       '/state/a\\040b/state',
+      '/state/a\\040b/tmp',
+      '/state/a\\040b/var-tmp',
     ]);
   });
 

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +15,7 @@ const sameUser = {
   spawn: async ({ command }: { command: string[] | string }): Promise<Spawned> => {
     const [file, ...args] = command as string[];
     const child = spawn(file!, args, { detached: true });
+    if (child.pid === undefined) throw (await once(child, 'error'))[0];
     return { child, stdout: child.stdout, stderr: child.stderr };
   },
 } as Pick<UserSide, 'spawn'> as UserSide;
@@ -34,4 +36,37 @@ test('an exec that was let go of has ended: it is neither unknown nor run again'
   expect((await table.get('second')).end?.result).toEqual({ kind: 'exited', code: 0 });
   await expect(table.get('never')).rejects.toMatchObject({ code: 'exec_not_found' });
   await table.close(0);
+});
+
+test('what an earlier agent has started is known: with its end where it had one, as lost where not, and never run again', async () => {
+  const stateDir = await mkdtemp(join(tmpdir(), 'exec-table-'));
+  onTestFinished(() => rm(stateDir, { recursive: true, force: true }));
+  const open = (options = {}) =>
+    new ExecTable({ user: sameUser, gate: new Gate(), stateDir, now: Date.now, ...options });
+  const [short, long] = [
+    ['echo', 'hi'],
+    ['sleep', '1000'],
+  ].map((command) => parseExecSpec({ command }));
+  const earlier = open();
+  const ended = (await earlier.start('ended', short!)).exec as Exec;
+  await ended.ended;
+  const running = (await earlier.start('running', long!)).exec as Exec;
+  await expect(earlier.start('refused', parseExecSpec({ command: ['no-such-program'] }))).rejects.toThrow();
+
+  const later = open({ restarted: 'out_of_memory' });
+  running.signal('SIGKILL');
+  await running.ended;
+  expect((await later.get('ended')).end).toEqual(ended.end);
+  const lost = { kind: 'machine_lost', reason: 'out_of_memory' };
+  expect((await later.get('running')).info()).toMatchObject({ state: 'ended', result: lost });
+  expect(await later.start('running', long!)).toMatchObject({
+    created: false,
+    exec: { end: { result: lost } },
+  });
+  await expect(later.start('running', short!)).rejects.toMatchObject({ code: 'exec_conflict' });
+  await expect(later.live('ended')).rejects.toMatchObject({ code: 'exec_ended' });
+  expect(later.list().map(({ id }) => id)).toEqual(['ended', 'running']);
+  // What could not be started may be tried again.
+  expect((await later.start('refused', short!)).created).toBe(true);
+  await later.close(0);
 });

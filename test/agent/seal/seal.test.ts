@@ -76,15 +76,18 @@ describe.each(WAYS)('user code $name', ({ missing, start }) => {
 
   test.skipIf(missing)('those that fork all the time are caught, too', async () => {
     await using rig = await start();
+    const pause = 'select undef, undef, undef, 0.02';
     // Each lives for a moment only, and has a child by then.
-    await begin(
-      rig,
-      'run',
-      'touch run; perl -e "for (1..3) { fork or last } while () { fork and exit; select(undef, undef, undef, 0.02) }"',
-    );
-    await begin(rig, 'tree', 'perl -e "open F, q(>tree); for (1..6) { fork } while () { sleep 1 }"');
+    const chain = `open F, q(>>chain); syswrite F, q(.); close F; fork and exit; ${pause}`;
+    await begin(rig, 'chain', `perl -e 'for (1..3) { fork or last } while () { ${chain} }'`);
+    await begin(rig, 'tree', "perl -e 'open F, q(>tree); for (1..6) { fork } while () { sleep 1 }'");
     expect((await seal(rig, 0)).status).toBe(200);
     expect(inWorkspace(rig)).toEqual([]);
+    const sizeOf = async () => (await rig.request('GET', '/files/stat?path=chain')).json().size;
+    const before = await sizeOf();
+    // Time for one that was missed to write.
+    for (let i = 0; i < 5; i += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(await sizeOf()).toBe(before);
   });
 });
 
