@@ -224,7 +224,7 @@ export class JobRun {
     if (error instanceof CodedError && error.kind === 'mistake' && !PASSING.has(error.code)) {
       return this.#finishUnstarted('failed', error.message);
     }
-    if (error instanceof CodedError && error.retryAfterMs !== undefined) return this.#refused(error);
+    if (error instanceof CodedError && NO_TRY.has(error.code)) return this.#refused(error);
     const delay = Math.round(backoff(this.#job.attempts, this.#deps.random, 1_000, MOST_RELEASE_MS));
     await this.#insist(() => this.#deps.store.releaseJob(this.#claim, delay));
     this.#over.abort();
@@ -303,6 +303,9 @@ const REFUSED: ReadonlySet<string> = new Set([
   'too_many_processes',
   'out_of_memory',
 ]);
+
+/** Refusals of a start that say nothing of the job or its image: it waits, and no try is used up. */
+const NO_TRY: ReadonlySet<string> = new Set(['no_capacity', 'too_many_starts']);
 
 /** Mistakes of the moment: the session may be open again by the next attempt. */
 const PASSING: ReadonlySet<string> = new Set(['session_not_open']);

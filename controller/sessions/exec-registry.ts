@@ -79,7 +79,12 @@ export class ExecRegistry {
           else settle.resolve(answer);
         }
       } catch (error) {
-        for (const { settle } of batch) settle.reject(error);
+        // No command was started: that an id may be taken now is no effect, as it is free for the same command.
+        const reason =
+          error instanceof CodedError && error.code === 'database_lost'
+            ? new CodedError('database_unavailable', error.detail, { cause: error })
+            : error;
+        for (const { settle } of batch) settle.reject(reason);
       }
     }
     this.#calls -= 1;

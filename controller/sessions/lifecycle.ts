@@ -166,8 +166,8 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     { actor = 'lifecycle', waitMs, version }: OpenOptions = {},
   ): Promise<SessionRow & { created: boolean }> {
     const ms = waitMs ?? this.#deps.config.startTimeoutMs + this.#times.waitSlackMs;
-    const until = this.#deps.clock() + ms;
-    const opened = await this.#open({ ...open, actor, version }, until).catch((error: unknown) => {
+    const over = timeOut(ms);
+    const opened = await this.#open({ ...open, actor, version }, over).catch((error: unknown) => {
       if (error instanceof CodedError && COUNTED.has(error.code)) this.#deps.refused(error.code);
       throw error;
     });
@@ -179,8 +179,7 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       const row = opened.opened ? opened.sandbox : undefined;
       void this.drive(opened.sandbox, row, session.settings);
       if (ms > 0) {
-        const left = until - this.#deps.clock();
-        session = await this.#until(session, left, ({ status }) => !UNDER_WAY.has(status));
+        session = await this.#until(session, over, ({ status }) => !UNDER_WAY.has(status));
         await this.#throwIfNotStarted(session, opened.sandbox, waitMs);
       }
     }
@@ -230,7 +229,11 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     const { session, sandbox } = stopped;
     const failed = (now: SessionRow) =>
       now.save.state === 'failing' && now.save_attempts > session.save_attempts && !sandbox.discard_unsaved;
-    const ended = await this.#until(session, waitMs, (now) => now.status !== 'stopping' || failed(now));
+    const ended = await this.#until(
+      session,
+      timeOut(waitMs),
+      (now) => now.status !== 'stopping' || failed(now),
+    );
     if (ended.status === 'stopping' && failed(ended)) throw await this.#notSaved(ended, sandbox);
     return ended;
   }
@@ -354,9 +357,9 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   /** One that is being stopped and sealed is waited for. */
   async #open(
     open: { id: string; settings: SessionSettings | null; actor: string; version: number | undefined },
-    until: number,
+    over: AbortSignal,
   ): Promise<Opened> {
-    const { store, config, clock } = this.#deps;
+    const { store, config } = this.#deps;
     for (;;) {
       if (this.#draining) throw new CodedError('shutting_down', 'This controller takes no new sessions');
       const { app, done } = await this.#placeFor(open.id);
@@ -369,9 +372,9 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
       } catch (error) {
         done(false);
         const waits = error instanceof CodedError && error.code === 'session_stopping';
-        if (!waits || until <= clock()) throw error;
+        if (!waits || over.aborted) throw error;
       }
-      const session = await this.#until(await store.getSession(open.id), until - clock(), canOpenSoon);
+      const session = await this.#until(await store.getSession(open.id), over, canOpenSoon);
       if (session.status === 'stopping' && session.save.state === 'failing')
         throw await this.#notSaved(session, null);
     }
@@ -390,11 +393,12 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
   }
 
   /** The session when it is as `done` wants it, or when the time is over; also where another controller works on it. */
-  async #until(known: SessionRow, ms: number, done: (now: SessionRow) => boolean): Promise<SessionRow> {
-    const over = AbortSignal.any([
-      AbortSignal.timeout(Math.ceil(Math.min(Math.max(1, ms), 2 ** 31 - 1))),
-      this.#stopping.signal,
-    ]);
+  async #until(
+    known: SessionRow,
+    timeIsOver: AbortSignal,
+    done: (now: SessionRow) => boolean,
+  ): Promise<SessionRow> {
+    const over = AbortSignal.any([timeIsOver, this.#stopping.signal]);
     let heard = new AbortController();
     const listen = ({ session_id, state }: SandboxRow) => {
       if (session_id === known.id && state !== 'planned' && state !== 'created') heard.abort();
@@ -441,6 +445,11 @@ export class SandboxLifecycle extends EventEmitter<LifecycleEvents> {
     this.#deps.breaker.changed(this.#deps.config.sandboxImage, row);
     this.emit('change', row);
   }
+}
+
+/** Aborted after `ms`, whatever the clocks say meanwhile; at once for 0. */
+function timeOut(ms: number): AbortSignal {
+  return ms <= 0 ? AbortSignal.abort() : AbortSignal.timeout(Math.ceil(Math.min(ms, 2 ** 31 - 1)));
 }
 
 /** The sandbox that is in the way is on its way out, or will not be for a while. */

@@ -46,11 +46,11 @@ describe('stop and open', () => {
 
 test('a session says how its saves fare, and that its agent does not answer', async () => {
   const save = {
-    ...{ state: 'failing', since: '2026-11-28T10:00:00Z', attempts: 3, at: null },
+    ...{ state: 'failing', since: '2026-11-28T10:00:00Z' },
     ...{ code: 'storage_full', detail: 'the quota is used up' },
   } as const;
-  Object.assign(harness.fake.session('demo').row, { save, status: 'unresponsive' });
-  expect(await harness.json(DEMO)).toMatchObject({ save, status: 'unresponsive' });
+  Object.assign(harness.fake.session('demo').row, { save, save_attempts: 3, status: 'unresponsive' });
+  expect(await harness.json(DEMO)).toMatchObject({ save: { ...save, attempts: 3 }, status: 'unresponsive' });
   expect(await harness.json('/v1/sessions?status=unresponsive')).toMatchObject({ items: [{ id: 'demo' }] });
 });
 

@@ -190,10 +190,11 @@ describe('sessions', () => {
   describe('whose files can not be saved', () => {
     beforeAll(async () => {
       await harness.fake.open('stuck');
-      harness.fake.session('stuck').row.save = {
-        ...{ state: 'failing', since: '2026-11-28T10:00:00Z', attempts: 7 },
+      const save = {
+        ...{ state: 'failing', since: '2026-11-28T10:00:00Z' },
         ...{ code: 'storage_full', detail: 'the quota is used up' },
       };
+      Object.assign(harness.fake.session('stuck').row, { save, save_attempts: 7 });
       harness.fake.stopFails = new CodedError('save_failed', 'version 0 stands; 2 files are not saved');
     });
     afterAll(() => {

@@ -146,10 +146,17 @@ describe('when something breaks', () => {
 
   test('a database that stands still or is killed: running execs go on, everything else is a fault with a code, until it is back', async () => {
     const session = await up.mobvibe.sessions.create({ id: 'steady' });
-    await session.exec('true');
+    const running = await session.execs.start('cat', { stdin: true });
+    const heard = running.output();
     up.stack.supabase.kill('SIGSTOP');
     try {
-      expect(await session.exec('echo on')).toMatchObject({ stdout: 'on\n' });
+      await running.stdin.write('on\n');
+      expect((await heard.next()).value).toMatchObject({ data: Buffer.from('on\n') });
+      // Its id has to be written down first.
+      await expect(session.exec('echo new')).rejects.toMatchObject({
+        code: 'database_unavailable',
+        kind: 'fault',
+      });
       await expect(up.mobvibe.sessions.get('steady')).rejects.toMatchObject({
         code: 'database_unavailable',
         kind: 'fault',
@@ -161,7 +168,10 @@ describe('when something breaks', () => {
     const before = await until(() => up.mobvibe.sessions.get('steady').catch(passing));
     up.stack.supabase.kill('SIGKILL');
     await up.stack.supabase.exited;
-    expect(await session.exec('echo still')).toMatchObject({ stdout: 'still\n' });
+    await running.stdin.write('still\n');
+    expect((await heard.next()).value).toMatchObject({ data: Buffer.from('still\n') });
+    await running.stdin.end();
+    expect(await heard.next()).toMatchObject({ value: { result: { kind: 'exited', code: 0 } } });
     await expect(up.mobvibe.sessions.create({ id: 'other', waitMs: 0 })).rejects.toMatchObject({
       code: 'database_unavailable',
     });

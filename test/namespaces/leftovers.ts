@@ -20,7 +20,7 @@ export class Namespaces {
 
   private constructor(files: Map<string, string>) {
     this.names = new Set(files.keys());
-    this.#held = [...files.values()].map((file) => openSync(file, 'r'));
+    this.#held = [...files.values()].flatMap(opened);
   }
 
   /** Processes that still live in one of them; a zombie is none. */
@@ -77,4 +77,13 @@ function isBelow(pid: number, ancestor: number): boolean {
     }
   }
   return false;
+}
+
+/** A process may end while it is looked at. */
+function opened(file: string): number[] {
+  try {
+    return [openSync(file, 'r')];
+  } catch {
+    return [];
+  }
 }

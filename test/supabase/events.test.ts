@@ -168,7 +168,7 @@ test('whatever is called in whatever order: one event per transition, none witho
   await fc.assert(
     fc.asyncProperty(fc.array(call, { maxLength: 60, size: 'max' }), async (calls) => {
       await database.pool.query(
-        'truncate coding_sessions, sandboxes, manifests, jobs, job_output, session_events',
+        'truncate coding_sessions, sandboxes, manifests, jobs, job_output, session_events, session_execs',
       );
       let clock = Date.UTC(2030, 0, 1);
       let before = await state();
