@@ -48,8 +48,9 @@ export class Actor {
     const { client, work } = this;
     const { random } = client;
     if (this.#seen !== client.incarnation) {
-      // Before anything writes.
-      if ((await client.observe(true)) !== undefined) this.#seen = client.incarnation;
+      // Before anything writes; where a look at this sandbox has failed before, something may be at it already.
+      const deep = work.writersIn < client.incarnation;
+      if ((await client.observe(deep)) !== undefined) this.#seen = client.incarnation;
       if (random() < 0.7) await work.repeat();
       if (random() < 0.4) await work.conflict();
     }

@@ -21,8 +21,9 @@ for (let n = 0; ; n++) {
   ];
 }
 
-/** Commits one after another, in a repository of its own. */
-export const GIT_WRITER = `command -v git >/dev/null || exit 0
+/** Commits one after another, in a repository of its own. One at a time: a second one would take the first one's locks away. */
+export const GIT_WRITER = `command -v git >/dev/null && command -v flock >/dev/null || exit 0
+exec 9>git-writer.lock; flock -n 9 || exit 0
 mkdir -p g && cd g || exit 1
 rm -f .git/index.lock .git/HEAD.lock .git/refs/heads/*.lock
 [ -d .git ] && git rev-parse --git-dir >/dev/null 2>&1 || git init -q -b main .

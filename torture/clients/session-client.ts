@@ -170,7 +170,8 @@ export class SessionClient {
   async observe(deep: boolean): Promise<ObserveEntry | undefined> {
     const sent = Date.now();
     const end = await this.follow(this.next('o'), { command: observer(deep), timeout_ms: 20_000 });
-    if (end.result !== 'exited 0' || end.incarnation === undefined) return undefined;
+    // Of what has ended before its agent was restarted the output is gone.
+    if (end.result !== 'exited 0' || end.incarnation === undefined || end.stdout === '') return undefined;
     const seen = JSON.parse(end.stdout) as Seen;
     const { incarnation } = end;
     this.history.add({ kind: 'observe', sent, ended: Date.now(), outcome: 'ack', incarnation, seen });

@@ -34,6 +34,8 @@ export class Work {
   /** Those that are known to have run. */
   readonly #ran = new Set<string>();
   readonly jobs = new Map<string, 'open' | 'ended'>();
+  /** The newest sandbox in which a program may be writing in the background. */
+  writersIn = 0;
   /** Paths with a write under way: two at once have no order. */
   readonly #busy = new Set<string>();
 
@@ -218,10 +220,13 @@ export class Work {
   }
 
   /** Goes on until it is killed; nobody follows it. */
-  #background(command: string | string[]): Promise<Answer> {
+  async #background(command: string | string[]): Promise<Answer> {
     const id = this.#client.next('w');
     const path = `/v1/sessions/${this.#client.id}/execs/${id}`;
-    return this.#client.ask({ method: 'PUT', path, body: { command, timeout_ms: 20_000 } });
+    this.writersIn = Math.max(this.writersIn, this.#client.incarnation);
+    const answer = await this.#client.ask({ method: 'PUT', path, body: { command, timeout_ms: 20_000 } });
+    this.writersIn = Math.max(this.writersIn, Number(answer.json?.incarnation ?? this.#client.incarnation));
+    return answer;
   }
 }
 
