@@ -163,6 +163,9 @@ export const SaveResult = Type.Object({
   changed: Type.Boolean({ description: 'False: the saved version already held all of it' }),
   files: Type.Integer(),
   bytes: Bytes,
+  atomic: Type.Optional(
+    Type.Boolean({ description: 'False: files changed meanwhile; not all of it existed at one moment' }),
+  ),
   left_out: Type.Optional(
     Type.Array(Type.String(), {
       description: 'Paths that can’t be saved and why, the first few; of a new version',

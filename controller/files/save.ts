@@ -38,6 +38,8 @@ export interface Saved {
   files: number;
   bytes: number;
   left_out?: string[];
+  /** False: user code could not be held still for as long as that took, and changed files meanwhile. */
+  atomic?: boolean;
   /** Bytes that had to be uploaded. */
   uploaded: number;
 }
@@ -80,8 +82,8 @@ export async function saveOnce(
     if (uploaded === null) continue;
     signal?.throwIfAborted();
     const version = await commit(parts, sandbox, session.head, pack);
-    const { files, bytes, left_out } = pack;
-    return { version, changed: true, files, bytes, ...(left_out && { left_out }), uploaded };
+    const { files, bytes, left_out, atomic } = pack;
+    return { version, changed: true, files, bytes, ...(left_out && { left_out }), atomic, uploaded };
   }
 }
 

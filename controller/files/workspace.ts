@@ -23,6 +23,8 @@ export interface SaveOutcome {
   bytes: number;
   /** Paths that can't be saved, with the reason. */
   left_out?: string[];
+  /** False: not all of it existed at one moment. Of a new version. */
+  atomic?: boolean;
 }
 
 export interface SaveCall {
@@ -149,6 +151,8 @@ export class WorkspaceFiles {
         onChanged: () => this.ledger.changed(sandbox, startedAt),
       });
       this.ledger.saved(sandbox, startedAt);
+      if (saved.atomic === false)
+        this.#deps.log.warn({ sandbox: sandbox.name, version: saved.version }, 'save is not of one moment');
       return this.#told(saved, startedAt);
     } catch (error) {
       await this.#failed(sandbox, error, { startedAt, brokenOff: signal?.aborted ?? false });
