@@ -80,7 +80,10 @@ test(
     const sessions: Session[] = [];
     while ((await living()).includes(0)) {
       expect(sessions.length, 'sessions until each cell has one').toBeLessThan(10);
-      sessions.push(await mobvibe.sessions.create({ id: `s-${sessions.length}` }));
+      // A connection of its own: Fly's proxy gives each to the next controller.
+      using another = new MobVibe({ url: controllerUrl, apiKey });
+      const { id } = await another.sessions.create({ id: `s-${sessions.length}` });
+      sessions.push(await mobvibe.sessions.get(id));
     }
     for (const session of [...sessions, ...sessions, ...sessions]) {
       expect(await session.exec('echo heard')).toMatchObject({ stdout: 'heard\n' });

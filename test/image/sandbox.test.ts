@@ -118,8 +118,8 @@ describe('the sandbox image, target base', () => {
         'done; ls /var/lib/mobvibe 2>/dev/null && echo state; env | grep MOBVIBE; ' +
         `grep -rqs "${TOKEN.slice(9)}" /proc/self/environ && echo token; echo end`,
     );
-    // Init's command line names the agent, too.
-    expect(stdout.trim().split('\n')).toEqual(['found', 'found', 'end']);
+    // The command lines of init and of its watch name the agent, too.
+    expect(stdout.trim().split('\n')).toEqual(['found', 'found', 'found', 'end']);
   });
 
   test('SIGTERM to pid 1 ends the agent, with code 0', async () => {
