@@ -7,7 +7,6 @@
  *
  * | request | body → answer |
  * | --- | --- |
- * | `POST /seal` | `SealRequest` → `SealResult` when nothing of the user runs any more; from then on all that would change something is 409 `session_stopping` |
  * | `GET /health` | → `AgentHealth`; proves the disk by a write |
  * | `PUT /execs/{id}` | `ExecSpec` → 201 (new) or 200 (same spec again) `ExecInfo`; other spec: 409 `exec_conflict` |
  * | `PUT /execs/{id}?follow=1` | the same, answered by the NDJSON stream of `ExecEvent` from offset 0 |
@@ -82,18 +81,6 @@ export type WorkspaceState =
   | { state: 'pristine' }
   | { state: 'restoring'; version: number }
   | { state: 'ready'; version: number };
-
-/** `fence`: the sandbox's fencing token; `grace_ms`: between SIGTERM and SIGKILL to what the user still runs. */
-export interface SealRequest {
-  fence: number;
-  grace_ms: number;
-}
-
-/** How many processes got SIGTERM, and how many had to be killed. */
-export interface SealResult {
-  terminated: number;
-  killed: number;
-}
 
 export interface ExecSpec {
   /** Run as it stands, or one string for `bash -c` (`sh -c` where there is no bash). */
