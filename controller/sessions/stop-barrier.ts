@@ -11,7 +11,7 @@ const ACTOR = 'lifecycle';
 const AGENT_SLICE_MS = 5_000;
 
 /** `lost`: the machine has ended by itself, and there is nothing left to save. */
-export type Passed = { kind: 'saved' } | { kind: 'lost' | 'failed'; failure: Failure };
+export type Passed = { kind: 'saved'; version: number } | { kind: 'lost' | 'failed'; failure: Failure };
 
 /**
  * What stands between a stop and the end of its machine. The seal is committed before the agent is asked for it, so that a stop which is
@@ -48,8 +48,8 @@ export class StopBarrier {
       return this.#failed(row, error, (failure) => signal.aborted || store.saveFailed(row, failure, ACTOR));
     }
     try {
-      await files.save(row, { final: true });
-      return { kind: 'saved' };
+      const { version } = await files.save(row, { final: true });
+      return { kind: 'saved', version };
     } catch (error) {
       // Told to the database by the save itself.
       return this.#failed(row, error);

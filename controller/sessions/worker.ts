@@ -226,7 +226,7 @@ export class SandboxWorker {
     let now = row;
     for (let attempt = 1; ; attempt++) {
       const passed = await barrier.pass(now, AbortSignal.any([this.#signal, this.#nudge.signal]));
-      if (passed.kind === 'saved') return this.#destroying(now, now.reason ?? 'stopped');
+      if (passed.kind === 'saved') return this.#destroying(now, now.reason ?? 'stopped', passed.version);
       const { failure } = passed;
       if (passed.kind === 'lost') return this.#destroying(now, failureReason(failure));
       this.#signal.throwIfAborted();
@@ -242,8 +242,8 @@ export class SandboxWorker {
     }
   }
 
-  async #destroying(row: SandboxRow, reason: string): Promise<SandboxRow> {
-    return this.#changed(await this.#deps.store.sandboxDestroying(row, reason, ACTOR));
+  async #destroying(row: SandboxRow, reason: string, head: number | null = null): Promise<SandboxRow> {
+    return this.#changed(await this.#deps.store.sandboxDestroying(row, reason, ACTOR, head));
   }
 
   /** What became of a machine that has ended by itself; null while it has not, or Fly does not say. */

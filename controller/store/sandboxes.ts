@@ -122,7 +122,8 @@ export function sandboxStore(database: Database, leaseOf: LeaseOf) {
       );
     },
 
-    sandboxDestroying(sandbox: Fenced, reason: string, actor: string) {
+    /** `head`: the version that holds all of its files; rejects with `save_conflict` where a newer one was committed meanwhile. */
+    sandboxDestroying(sandbox: Fenced, reason: string, actor: string, head: number | null = null) {
       return row<SandboxRow>(
         'sandbox_destroying',
         database.rpc('sandbox_destroying', {
@@ -131,6 +132,7 @@ export function sandboxStore(database: Database, leaseOf: LeaseOf) {
           p_reason: reason,
           p_actor: actor,
           p_lease: leaseOf(sandbox.app),
+          p_head: head,
         }),
       );
     },

@@ -238,6 +238,26 @@ begin
   return next v_sandbox;
 end $$;
 
+-- As before; p_head: the version in which its last save found all of the files. Where another was committed meanwhile, that was not the last.
+drop function public.sandbox_destroying(text, bigint, text, text, bigint);
+create function public.sandbox_destroying(
+  p_name text, p_fence bigint, p_reason text, p_actor text, p_lease bigint default null, p_head bigint default null
+) returns setof public.sandboxes
+language plpgsql volatile security definer set search_path = '' as $$
+declare
+  v_was public.sandboxes;
+  v_head bigint;
+begin
+  perform mobvibe.check_lease(p_name, p_lease);
+  v_was := mobvibe.lock_sandbox(p_name, p_fence);
+  select head into v_head from public.coding_sessions where id = v_was.session_id;
+  if v_was.state not in ('destroying', 'gone') and p_head is distinct from v_head and p_head is not null then
+    raise exception 'The files of sandbox % are at version %, no longer at %', p_name, v_head, p_head
+      using errcode = 'PT409', detail = 'save_conflict';
+  end if;
+  return query select * from mobvibe.sandbox_destroying(p_name, p_fence, p_reason, p_actor);
+end $$;
+
 -- A save of this sandbox's files has failed. One event when that begins and one when its reason changes; the tries are only counted.
 create function public.save_failed(
   p_name text, p_fence bigint, p_code text, p_detail text, p_actor text
@@ -301,7 +321,8 @@ begin
   return query select * from public.coding_sessions where id = v_sandbox.session_id;
 end $$;
 
--- As before; a commit also ends what was said of saves that failed.
+-- As before; a commit also ends what was said of saves that failed. None is taken any more once a sealed sandbox is being destroyed: one that
+-- was sent before its last save, and arrives after it, would bring back what that found gone.
 alter function public.manifest_commit(text, bigint, bigint, text, bigint, jsonb, integer, bigint, text) set schema mobvibe;
 alter function mobvibe.manifest_commit security invoker;
 revoke all on function mobvibe.manifest_commit from public, anon, authenticated, service_role;
@@ -311,10 +332,17 @@ create function public.manifest_commit(
 ) returns setof public.manifests
 language plpgsql volatile security definer set search_path = '' as $$
 declare
+  v_head bigint;
   v_manifest public.manifests;
 begin
+  select head into v_head from public.coding_sessions where id = p_session for no key update;
   select * into v_manifest from mobvibe.manifest_commit(
     p_session, p_fence, p_base, p_sha256, p_bytes, p_packs, p_files, p_file_bytes, p_actor);
+  if v_manifest.version > v_head and exists (
+    select from public.sandboxes
+    where session_id = p_session and fence = p_fence and state in ('destroying', 'gone') and sealing_at is not null) then
+    raise exception 'The last save of session % was made before', p_session using errcode = 'PT409', detail = 'fenced';
+  end if;
   perform mobvibe.save_recovered(p_session, p_actor, mobvibe.now());
   return next v_manifest;
 end $$;
@@ -544,9 +572,9 @@ begin
 end $$;
 
 revoke all on function mobvibe.live_sandbox, mobvibe.record_move, mobvibe.save_recovered from public;
-revoke all on function public.session_open, public.session_stop, public.sandbox_sealing, public.save_failed, public.save_done,
+revoke all on function public.session_open, public.session_stop, public.sandbox_sealing, public.sandbox_destroying, public.save_failed, public.save_done,
   public.manifest_commit, public.sandbox_discard, public.session_release, public.sandbox_unresponsive,
   public.sandbox_agent_restarted, public.job_refused from public, anon, authenticated, service_role;
-grant execute on function public.session_open, public.session_stop, public.sandbox_sealing, public.save_failed,
+grant execute on function public.session_open, public.session_stop, public.sandbox_sealing, public.sandbox_destroying, public.save_failed,
   public.save_done, public.manifest_commit, public.sandbox_discard, public.session_release, public.sandbox_unresponsive,
   public.sandbox_agent_restarted, public.job_refused to service_role;

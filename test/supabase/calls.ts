@@ -61,11 +61,16 @@ export function callsOn(pool: Pool) {
           options,
         ),
       ),
-    destroying: ({ name, fence }: Fenced, reason = 'saved', options?: CallOptions) =>
+    destroying: (
+      { name, fence }: Fenced,
+      reason = 'saved',
+      options?: CallOptions,
+      head: number | null = null,
+    ) =>
       only(
         rpc<SandboxRow>(
           'sandbox_destroying',
-          { p_name: name, p_fence: fence, p_reason: reason, p_actor: 'test' },
+          { p_name: name, p_fence: fence, p_reason: reason, p_actor: 'test', p_head: head },
           options,
         ),
       ),
