@@ -60,7 +60,8 @@ export class Journal {
   }
 
   #write(line: Line): void {
-    const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
+    // What stands before may be a line that was cut off, for want of room.
+    const bytes = Buffer.from(`\n${JSON.stringify(line)}\n`);
     try {
       this.#used += writeSync(this.#fd, bytes, 0, bytes.length, this.#used);
     } catch (error) {
