@@ -8,7 +8,9 @@ export function wholeNumber(text: string): number {
 }
 
 export function wholeNumberOr0(text: string): number {
-  return text === '0' ? 0 : wholeNumber(text);
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number, 0 or more.');
+  return value;
 }
 
 /** The part of a command's help that shows it at work. */

@@ -86,7 +86,7 @@ const HINTS: Record<string, string> = {
   session_not_open: 'Open it with "mobvibe session open ID".',
   session_stopping: 'It can be opened as soon as it is stopped: "mobvibe session open ID" waits for that.',
   save_failed:
-    'Nothing is lost yet, the sandbox is kept: "mobvibe session show ID" says why, "mobvibe session rescue ID > work.tar" copies the files out, "mobvibe session stop ID --discard-unsaved" gives them up.',
+    'Nothing is lost yet: "mobvibe session show ID" says why, "mobvibe session rescue ID > work.tar" copies the files out, "mobvibe session stop ID --discard-unsaved" gives them up.',
   version_not_found: 'See "mobvibe session events ID" for those that were saved.',
   version_damaged: 'Open one that is whole with "mobvibe session open ID --version N".',
   agent_unresponsive:
@@ -110,6 +110,10 @@ export function describeError(error: unknown): Complaint {
   if (code !== undefined) return { code: 'local_file', detail: message };
   return { code: 'internal', detail: message };
 }
+
+/** `1 file`, `2 files`. */
+export const counted = (count: number, one: string, many = `${one}s`) =>
+  `${count} ${count === 1 ? one : many}`;
 
 /** Rows under headings, in columns as wide as needed. */
 export function table(headings: string[], rows: (string | number | null)[][]): string {

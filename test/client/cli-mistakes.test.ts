@@ -49,6 +49,7 @@ describe('mistakes', () => {
     [['exec', 'demo', 'ls', '-l'], /unknown option '-l'.*"--".*"mobvibe exec --help"/],
     [['session', 'list', '--foo'], /unknown option '--foo'\. See "mobvibe session list --help"/],
     [['session', 'create', '--cpus', 'many'], /many.*whole number/],
+    [['session', 'stop', 'demo', '--grace-ms', '-1'], /-1.*whole number, 0 or more/],
     [['session', 'create', '--cpu-kind', 'quantum'], /quantum.*shared, performance/],
     [['exec', 'demo', '--env', 'A', '--', 'ls'], /NAME=VALUE/],
     [['files', 'put', '.', ':x'], /SESSION:PATH/],

@@ -215,6 +215,16 @@ describe('sessions', () => {
       });
     });
 
+    test('are not asked for once they are given up', async () => {
+      const { row } = harness.fake.session('stuck');
+      const { status } = row;
+      Object.assign(row, { status: 'failed' });
+      const { stdout } = await run(['session', 'show', 'stuck']);
+      Object.assign(row, { status });
+      expect(String(stdout)).toMatch(/^status +failed$/m);
+      expect(String(stdout)).not.toMatch(/saves fail|not saved/);
+    });
+
     test('are copied out by rescue, byte for byte, but not to a terminal', async () => {
       const tar = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7 + (i >> 8)) % 256));
       harness.fake.rescue = () => Readable.from([tar.subarray(0, 1000), tar.subarray(1000)]);
@@ -285,7 +295,7 @@ describe('files', () => {
     await writeFile(join(tree, 'sub/run.sh'), 'echo hi\n', { mode: 0o755 });
     await symlink('sub/run.sh', join(tree, 'link'));
     expect(String((await run(['files', 'put', tree, 'demo:copy'])).stdout)).toBe(
-      'copied in: 1 files, 8 bytes, 1 links\n',
+      'copied in: 1 file, 8 bytes, 1 link\n',
     );
     expect(String((await run(['files', 'ls', 'demo:copy', '-r'])).stdout)).toMatch(
       /-0755 +8 .* copy\/sub\/run\.sh/,

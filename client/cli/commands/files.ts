@@ -7,7 +7,7 @@ import type { FileStat, Files, TreeSummary } from '../../index.ts';
 import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
 import { examples } from '../options.ts';
-import { table } from '../printer.ts';
+import { counted, table } from '../printer.ts';
 
 const EXAMPLES = `
 A place in a sandbox is SESSION:PATH, with PATH below /workspace; SESSION: is /workspace itself.
@@ -149,4 +149,4 @@ async function get(cli: Cli, files: Files, remote: string, local: string): Promi
 const oneFile = (bytes: number): TreeSummary => ({ files: 1, directories: 0, symlinks: 0, bytes });
 
 const says = (what: string) => (copied: TreeSummary) =>
-  `${what}: ${copied.files} files, ${copied.bytes} bytes${copied.symlinks > 0 ? `, ${copied.symlinks} links` : ''}`;
+  `${what}: ${counted(copied.files, 'file')}, ${counted(copied.bytes, 'byte')}${copied.symlinks > 0 ? `, ${counted(copied.symlinks, 'link')}` : ''}`;

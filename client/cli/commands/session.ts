@@ -1,10 +1,16 @@
 import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
-import { MobVibeError, type Session, type SessionInfo, type Unsaved } from '../../index.ts';
+import {
+  MobVibeError,
+  type Session,
+  type SessionEvent,
+  type SessionInfo,
+  type Unsaved,
+} from '../../index.ts';
 import { connect } from '../connection.ts';
 import type { Cli } from '../context.ts';
 import { examples, wholeNumber, wholeNumberOr0 } from '../options.ts';
-import { table } from '../printer.ts';
+import { counted, table } from '../printer.ts';
 
 export function sessionCommands(program: Command, cli: Cli): void {
   const { printer } = cli;
@@ -91,14 +97,18 @@ export function sessionCommands(program: Command, cli: Cli): void {
     )
     .action(async (id) => {
       const found = await connect(cli.env).sessions.get(id);
-      const unsaved = found.info.save?.state === 'failing' ? await unsavedOf(found) : undefined;
+      const unsaved = savesAreFailing(found.info) ? await unsavedOf(found) : undefined;
       printer.answer({ ...found.info, ...(unsaved && { unsaved }) }, details);
     });
 
   session
     .command('open <session>')
     .description('start a sandbox for a stopped session, with its saved files')
-    .option('--version <n>', 'saved version of the files to begin with (default: the newest)', wholeNumber)
+    .option(
+      '--version <n>',
+      'saved version of the files to begin with, unless it is open (default: the newest)',
+      wholeNumber,
+    )
     .addHelpText('after', examples('mobvibe session open demo', 'mobvibe session open demo --version 7'))
     .action(async (id, { version }) => {
       const found = await connect(cli.env).sessions.get(id);
@@ -154,12 +164,18 @@ export function sessionCommands(program: Command, cli: Cli): void {
         [
           table(
             ['AT', 'WHAT', 'SANDBOX', 'WHO', 'WHY'],
-            items.map((row) => [row.at, row.kind, row.sandbox, row.actor, row.reason]),
+            items.map((row) => [row.at, row.kind, row.sandbox, row.actor, row.reason ?? savedVersion(row)]),
           ),
           ...(next_cursor === null ? [] : [`more: --cursor ${next_cursor}`]),
         ].join('\n'),
       );
     });
+}
+
+/** The row of a save gives no reason, but its version is what one opens. */
+function savedVersion({ data }: SessionEvent): string | null {
+  const { manifest } = data as { manifest?: { version?: number } };
+  return manifest?.version === undefined ? null : `version ${manifest.version}`;
 }
 
 /** What would be lost, or why that can't be told. */
@@ -185,7 +201,9 @@ function saysUnsaved(unsaved: Unsaved | { error: string }): string {
   const { files, bytes, base, known, paths } = unsaved;
   const since = base === 0 ? 'nothing was ever saved' : `since version ${base}${known ? '' : ' at most'}`;
   const more = files > paths.length ? ', …' : '';
-  return files === 0 ? 'nothing' : `${files} files, ${bytes} bytes (${since}): ${paths.join(', ')}${more}`;
+  return files === 0
+    ? 'nothing'
+    : `${counted(files, 'file')}, ${counted(bytes, 'byte')} (${since}): ${paths.join(', ')}${more}`;
 }
 
 /** Commander leaves options that were not given undefined; `--json` is not for the SDK. */
@@ -202,8 +220,11 @@ const line = ({ id, status, sandbox_id, error }: SessionInfo) =>
     .filter(Boolean)
     .join(' ');
 
+/** A sandbox that is gone saves nothing any more: then `error` says what was lost. */
+const savesAreFailing = ({ status, save }: SessionInfo) => save?.state === 'failing' && status !== 'failed';
+
 const savesFail = ({ since, attempts, code, detail }: SessionInfo['save']) => [
-  ['saves fail', `since ${since}, ${attempts} tries`],
+  ['saves fail', `since ${since}, ${counted(attempts, 'try', 'tries')}`],
   ['because', `${code}: ${detail}`],
 ];
 
@@ -217,7 +238,7 @@ function details({ unsaved, ...info }: SessionInfo & { unsaved?: Unsaved | { err
       ['machine', info.sandbox_id],
       ['sandboxes so far', info.incarnation],
       ['saved version', info.head === 0 ? null : info.head],
-      ...(info.save?.state === 'failing' ? savesFail(info.save) : []),
+      ...(savesAreFailing(info) ? savesFail(info.save) : []),
       ...(unsaved === undefined ? [] : [['not saved', saysUnsaved(unsaved)]]),
       ['error', info.error && `${info.error.code}: ${info.error.detail}`],
       ['created', info.created_at],

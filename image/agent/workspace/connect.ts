@@ -23,13 +23,20 @@ export async function connect(
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const port = Number(url.port) || (secure ? 443 : 80);
   const signal = AbortSignal.timeout(timeoutMs);
-  const socket =
-    proxy === undefined
-      ? await ready(net.connect({ host, port }), 'connect', signal)
-      : await tunnel(proxy, url.hostname, port, signal);
-  if (!secure) return socket;
-  const encrypted = tls.connect({ socket, servername: net.isIP(host) ? '' : host, host });
-  return ready(encrypted, 'secureConnect', signal);
+  try {
+    const socket =
+      proxy === undefined
+        ? await ready(net.connect({ host, port }), 'connect', signal)
+        : await tunnel(proxy, url.hostname, port, signal);
+    if (!secure) return socket;
+    const encrypted = tls.connect({ socket, servername: net.isIP(host) ? '' : host, host });
+    return await ready(encrypted, 'secureConnect', signal);
+  } catch (error) {
+    // Node says no more than "The operation was aborted".
+    if (!signal.aborted) throw error;
+    const way = proxy === undefined ? '' : ' through the egress proxy';
+    throw new Error(`no connection to ${host}:${port}${way} within ${timeoutMs} ms`, { cause: error });
+  }
 }
 
 async function ready(socket: net.Socket, event: string, signal: AbortSignal): Promise<net.Socket> {

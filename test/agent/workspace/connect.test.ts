@@ -13,7 +13,7 @@ test('a storage that never answers the TLS handshake is given up in time, and it
   const arrived = once(server, 'connection') as Promise<[Socket]>;
   const { port } = server.address() as AddressInfo;
   const attempt = connect(new URL(`https://127.0.0.1:${port}/`), undefined, 500);
-  const refused = expect(attempt).rejects.toMatchObject({ name: 'AbortError' });
+  const refused = expect(attempt).rejects.toThrow(`no connection to 127.0.0.1:${port} within 500 ms`);
   const [socket] = await arrived;
   socket.resume();
   const closed = once(socket, 'close');
@@ -48,6 +48,16 @@ describe('through the egress proxy on a port', () => {
 
   test('the agent shows its token', async () => {
     expect(await behindProxy(agentToken(secret, 's-mine-1'))).toBe('reached');
+  });
+
+  test('one that says nothing is given up in time, by name', async () => {
+    const silent = createServer((socket) => socket.resume().on('error', () => {})).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const way = { url: `http://127.0.0.1:${(silent.address() as AddressInfo).port}`, token: 'mine' };
+    await expect(connect(new URL('http://storage:8000/'), way, 100)).rejects.toThrow(
+      /^no connection to storage:8000 through the egress proxy within 100 ms$/,
+    );
+    silent.close();
   });
 
   test('and is told so when it is not taken', async () => {
